@@ -1,0 +1,150 @@
+"""The manifest as JSON: what interface.md promises to other programs.
+
+`job_manifest` makes the object, `write_export` puts it into the state directory in one step.
+"""
+
+import datetime
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lffs import syscalls
+from lffs.cleanup.plan import effective_type
+from lffs.handles import DirectoryHandles, join, split
+from lffs.manifest.records import DirectoryState, Entry, Job
+from lffs.manifest.store import Store
+from lffs.model import DirectoryType, EntryState
+
+if TYPE_CHECKING:
+    from lffs.config import Settings
+
+MANIFEST_VERSION = 1
+
+# The directory types by what a job calls its directories; what none names is base.
+_DIRECTORY_TYPES = {
+    b"temp": DirectoryType.TEMP,
+    b"slides": DirectoryType.SLIDES,
+    b"expressions": DirectoryType.EXPRESSIONS,
+    b"shorts": DirectoryType.SHORTS,
+    b"long": DirectoryType.LONG_FORM,
+    b"long_form": DirectoryType.LONG_FORM,
+    b"metadata": DirectoryType.METADATA,
+    b"llm_responses": DirectoryType.METADATA,
+    b"subtitles": DirectoryType.SUBTITLES,
+}
+
+
+def directory_type(path: bytes) -> DirectoryType:
+    """Return what a job's directory is for, by its last name."""
+    return _DIRECTORY_TYPES.get(split(path)[1], DirectoryType.BASE)
+
+
+def timestamp(moment_ns: int) -> str:
+    """Return a moment as ISO 8601 in UTC with microseconds."""
+    return datetime.datetime.fromtimestamp(moment_ns / 1e9, datetime.UTC).isoformat()
+
+
+def text(path: bytes) -> str:
+    """Return a path as text, bytes that are no UTF-8 as surrogate escapes."""
+    return path.decode("utf-8", "surrogateescape")
+
+
+def job_manifest(
+    job: Job, store: Store, handles: DirectoryHandles, settings: "Settings", retention_hours: float
+) -> dict[str, Any]:
+    """Return the manifest of *job*; sizes of present files are what stat says now."""
+    files: dict[str, list[str]] = {}
+    entries: dict[str, dict[str, Any]] = {}
+    for removal in store.removals(job.number):
+        entries[text(removal.entry.path)] = {
+            **_described(removal.entry, store),
+            "state": EntryState.REMOVED.value,
+            "removed_at": timestamp(removal.removed_ns),
+            "removed_by": removal.why,
+        }
+    # The longest hidden first, so that of several with one path the newest has the plain name.
+    for one in store.trash(job.number):
+        entries[text(one.name)] = {
+            **_described(one.entry, store),
+            "state": EntryState.HIDDEN.value,
+            "hidden_at": timestamp(one.hidden_ns),
+            "hidden_because": one.reason.value,
+        }
+    for entry in store.entries(job.number):
+        described = _described(entry, store)
+        try:
+            status = syscalls.statx(*_place(handles, join(job.path, entry.path)))
+            described["size"] = status.size
+            described["modified_at"] = timestamp(status.mtime_ns)
+        except (FileNotFoundError, NotADirectoryError):
+            pass  # removed beside lffs: the size at the last close is what there is to say
+        path = text(entry.path)
+        entries[path] = {**described, "state": EntryState.PRESENT.value}
+        files.setdefault(described["type"], []).append(path)
+    directories: dict[str, list[str]] = {}
+    for directory in store.directories(job.path):
+        if directory.path != job.path and directory.state is not DirectoryState.HIDDEN:
+            below = directory.path[len(job.path) + 1 :]
+            directories.setdefault(directory_type(below).value, []).append(text(below))
+    policy = settings.cleanup
+    return {
+        "version": MANIFEST_VERSION,
+        "job_id": job.id,
+        "job_type": job.type.value,
+        "status": job.status.value,
+        "created_at": timestamp(job.created_ns),
+        "updated_at": timestamp(job.updated_ns),
+        "adopted": job.adopted,
+        "removed_at": None if job.ended_ns is None else timestamp(job.ended_ns),
+        "files": files,
+        "directories": directories,
+        "cleanup_policy": {
+            "enabled": policy.enabled,
+            "retention_hours": retention_hours,
+            "file_types_to_clean": sorted(type_.value for type_ in policy.file_types_to_clean),
+            "preserve_on_failure": policy.preserve_on_failure,
+            "debug_mode_disables": policy.debug_mode_disables,
+        },
+        "entries": entries,
+    }
+
+
+def _place(handles: DirectoryHandles, path: bytes) -> tuple[int, bytes]:
+    directory, name = split(path)
+    return handles.open(directory), name
+
+
+def _described(entry: Entry, store: Store) -> dict[str, Any]:
+    mark = store.mark(entry.identity)
+    creator = entry.creator
+    return {
+        "type": effective_type(entry, mark).value,
+        "kind": entry.kind.value,
+        "size": entry.size,
+        "created_at": timestamp(entry.created_ns),
+        "created_by": {"uid": creator.uid, "pid": creator.pid, "command": creator.command},
+        "origin": entry.origin.value,
+        "keep": mark.keep,
+    }
+
+
+def encode(manifest: dict[str, Any]) -> bytes:
+    """Return the JSON text: ASCII, so that no file name can break whoever reads it."""
+    return json.dumps(manifest, indent=2).encode("ascii") + b"\n"
+
+
+def export_path(manifests: Path, job: Job) -> Path:
+    """Return where the job's export lies below the state directory's ``manifests``."""
+    return manifests / (job.id + ".json")
+
+
+def write_export(manifests: Path, job: Job, manifest: dict[str, Any]) -> None:
+    """Write the export in one step: a reader sees the old one or the new one, whole."""
+    path = export_path(manifests, job)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = path.with_name(f".{job.number}.new")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(encode(manifest))
+    draft.replace(path)

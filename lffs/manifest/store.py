@@ -1,0 +1,492 @@
+"""The manifest store: one SQLite database in WAL mode.
+
+It keeps rows and knows no rule about them.  One connection, one thread (the loop's, or the
+command's).  Writes gather in one transaction until `commit`; what a scan could not find again
+(status, marks, lazy directories, moves to and from the trash) its caller commits before answering
+(design.md).  A commit costs 10-14 µs with synchronous=NORMAL: kill -9 loses nothing that was
+committed, power loss perhaps the last commits.
+"""
+
+import base64
+import contextlib
+import errno
+import json
+import logging
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from lffs.errors import NewerStoreError, StoreError
+from lffs.handles import is_within
+from lffs.manifest.records import (
+    NO_MARK,
+    Creator,
+    Directory,
+    DirectoryState,
+    Entry,
+    HideReason,
+    Job,
+    Mark,
+    Removal,
+    TrashEntry,
+)
+from lffs.model import EntryKind, EntryOrigin, FileIdentity, FileType, JobStatus, JobType
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+_APPLICATION_ID = 0x6C666673  # "lffs"
+_CLEAN_END = "clean_end"
+_RESTORING = "restoring "
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE jobs (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, path BLOB NOT NULL, type TEXT NOT NULL,
+    status TEXT NOT NULL, created_ns INTEGER NOT NULL, updated_ns INTEGER NOT NULL,
+    status_since_ns INTEGER NOT NULL, inode INTEGER, birth_ns INTEGER, ended_ns INTEGER,
+    retention_hours REAL, debug INTEGER, type_set INTEGER NOT NULL, adopted INTEGER NOT NULL);
+CREATE UNIQUE INDEX live_jobs ON jobs (path) WHERE ended_ns IS NULL;
+CREATE TABLE entries (
+    job INTEGER NOT NULL, path BLOB NOT NULL, kind TEXT NOT NULL, type TEXT NOT NULL,
+    size INTEGER NOT NULL, created_ns INTEGER NOT NULL, uid INTEGER NOT NULL, gid INTEGER NOT NULL,
+    pid INTEGER NOT NULL, command TEXT NOT NULL, inode INTEGER NOT NULL, birth_ns INTEGER NOT NULL,
+    origin TEXT NOT NULL, PRIMARY KEY (job, path)) WITHOUT ROWID;
+CREATE TABLE marks (
+    inode INTEGER NOT NULL, birth_ns INTEGER NOT NULL, keep INTEGER NOT NULL, type TEXT,
+    PRIMARY KEY (inode, birth_ns)) WITHOUT ROWID;
+CREATE TABLE directories (
+    path BLOB PRIMARY KEY, state TEXT NOT NULL, number INTEGER NOT NULL, mode INTEGER NOT NULL,
+    owner INTEGER NOT NULL, owner_group INTEGER NOT NULL, atime_ns INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL, born_ns INTEGER NOT NULL,
+    uid INTEGER NOT NULL, gid INTEGER NOT NULL, pid INTEGER NOT NULL, command TEXT NOT NULL,
+    inode INTEGER, birth_ns INTEGER, keep INTEGER NOT NULL, declared INTEGER NOT NULL,
+    xattrs TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE trash (
+    number INTEGER PRIMARY KEY, job INTEGER NOT NULL, path BLOB NOT NULL, kind TEXT NOT NULL,
+    type TEXT NOT NULL, size INTEGER NOT NULL, created_ns INTEGER NOT NULL, uid INTEGER NOT NULL,
+    gid INTEGER NOT NULL, pid INTEGER NOT NULL, command TEXT NOT NULL, inode INTEGER NOT NULL,
+    birth_ns INTEGER NOT NULL, origin TEXT NOT NULL, name BLOB NOT NULL, reason TEXT NOT NULL,
+    hidden_ns INTEGER NOT NULL, retention_hours REAL NOT NULL, held INTEGER NOT NULL);
+CREATE INDEX trash_of_job ON trash (job, path);
+CREATE TABLE removals (
+    job INTEGER NOT NULL, path BLOB NOT NULL, kind TEXT NOT NULL, type TEXT NOT NULL,
+    size INTEGER NOT NULL, created_ns INTEGER NOT NULL, uid INTEGER NOT NULL, gid INTEGER NOT NULL,
+    pid INTEGER NOT NULL, command TEXT NOT NULL, inode INTEGER NOT NULL, birth_ns INTEGER NOT NULL,
+    origin TEXT NOT NULL, removed_ns INTEGER NOT NULL, why TEXT NOT NULL);
+CREATE INDEX removals_of_job ON removals (job);
+"""
+
+_ENTRY_COLUMNS = (
+    "job, path, kind, type, size, created_ns, uid, gid, pid, command, inode, birth_ns, origin"
+)
+_INSERT_ENTRY = f"INSERT OR REPLACE INTO entries ({_ENTRY_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
+
+
+class Store:
+    """The rows of one backing store.  Every sqlite3 error leaves as a StoreError.
+
+    `lost_writes` is true when a group of records could not be kept (the disk was full and SQLite
+    rolled it back): whoever sees it runs the reconciling scan when there is room again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the store, making it where there is none.
+
+        Raises NewerStoreError, touching nothing, for one of a newer version, and StoreError for
+        one that is damaged or no store at all.
+        """
+        self.path = path
+        self.lost_writes = False
+        self.began: Callable[[], None] = lambda: None  # told when there is something to commit
+        self.is_new = not path.exists() or path.stat().st_size == 0
+        if not self.is_new:
+            _refuse_newer(path)
+        # SQLite gives its other files the mode of this one, whatever the daemon's umask.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        with _as_store_error(path):
+            self._db = sqlite3.connect(path, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.execute("PRAGMA trusted_schema = OFF")
+            if self.is_new:
+                self._db.executescript(
+                    f"BEGIN; PRAGMA application_id = {_APPLICATION_ID};"
+                    f" PRAGMA user_version = {VERSION}; {_SCHEMA} COMMIT;"
+                )
+            # Few, and asked for at every hide and listing: kept in memory, written through.
+            self._marks = {
+                FileIdentity(inode, birth_ns): Mark(bool(keep), FileType(type) if type else None)
+                for inode, birth_ns, keep, type in self._db.execute("SELECT * FROM marks")
+            }
+
+    # -- transactions ------------------------------------------------------------------------
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether there are records that are not committed yet."""
+        return self._db.in_transaction
+
+    def commit(self) -> None:
+        """Make every record so far survive a kill.
+
+        Raises StoreError when it can't.  What SQLite still holds is tried again with the next
+        commit; what it rolled back sets `lost_writes`.
+        """
+        if not self._db.in_transaction:
+            return
+        try:
+            self._db.execute("COMMIT")
+        except sqlite3.Error as exc:
+            self.lost_writes = self.lost_writes or not self._db.in_transaction
+            raise _store_error(self.path, exc) from exc
+
+    def close(self, *, clean: bool) -> None:
+        """Commit and close; *clean* says that disk and store agree, so no scan is needed."""
+        try:
+            if clean and not self.lost_writes:
+                self._set_meta(_CLEAN_END, 1)
+            self.commit()
+        finally:
+            self._db.close()
+
+    def took_over_clean(self) -> bool:
+        """Tell whether the last user of the store ended cleanly, and mark it in use from now on."""
+        row = self._one("SELECT value FROM meta WHERE key = ?", (_CLEAN_END,))
+        self._set_meta(_CLEAN_END, 0)
+        self.commit()
+        return bool(row and row[0])
+
+    def _set_meta(self, key: str, value: object) -> None:
+        self._write("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def _write(self, statement: str, values: tuple[Any, ...] = ()) -> sqlite3.Cursor:
+        try:
+            if not self._db.in_transaction:
+                self._db.execute("BEGIN IMMEDIATE")
+                self.began()
+            return self._db.execute(statement, values)
+        except sqlite3.Error as exc:
+            self.lost_writes = self.lost_writes or not self._db.in_transaction
+            raise _store_error(self.path, exc) from exc
+
+    def _rows(self, statement: str, values: tuple[Any, ...] = ()) -> list[Any]:
+        with _as_store_error(self.path):
+            return self._db.execute(statement, values).fetchall()
+
+    def _one(self, statement: str, values: tuple[Any, ...] = ()) -> Any:
+        with _as_store_error(self.path):
+            return self._db.execute(statement, values).fetchone()
+
+    # -- jobs --------------------------------------------------------------------------------
+
+    def jobs(self, *, ended: bool = False) -> list[Job]:
+        """Return every job that has a directory; with *ended* also those that have none any more."""
+        where = "" if ended else "WHERE ended_ns IS NULL"
+        return [
+            Job(
+                number=row[0], path=row[1], type=JobType(row[2]), status=JobStatus(row[3]),
+                created_ns=row[4], updated_ns=row[5], status_since_ns=row[6],
+                identity=None if row[7] is None else FileIdentity(row[7], row[8]),
+                ended_ns=row[9], retention_hours=row[10],
+                debug=None if row[11] is None else bool(row[11]),
+                type_set=bool(row[12]), adopted=bool(row[13]),
+            )
+            for row in self._rows(f"SELECT * FROM jobs {where} ORDER BY path, number")
+        ]  # fmt: skip
+
+    def add_job(self, job: Job) -> None:
+        """Insert *job* and give it its number."""
+        cursor = self._write(
+            "INSERT INTO jobs (path, type, status, created_ns, updated_ns, status_since_ns, inode,"
+            " birth_ns, ended_ns, retention_hours, debug, type_set, adopted)"
+            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            _job_values(job),
+        )
+        assert cursor.lastrowid is not None
+        job.number = cursor.lastrowid
+
+    def update_job(self, job: Job) -> None:
+        """Write what *job* says now."""
+        self._write(
+            "UPDATE jobs SET path=?, type=?, status=?, created_ns=?, updated_ns=?,"
+            " status_since_ns=?, inode=?, birth_ns=?, ended_ns=?, retention_hours=?, debug=?,"
+            " type_set=?, adopted=? WHERE number=?",
+            (*_job_values(job), job.number),
+        )
+
+    def forget_job(self, number: int) -> None:
+        """Drop the job and all that is recorded of it."""
+        self._write("DELETE FROM jobs WHERE number = ?", (number,))
+        for table in ("entries", "trash", "removals"):
+            self._write(f"DELETE FROM {table} WHERE job = ?", (number,))
+
+    # -- entries -----------------------------------------------------------------------------
+
+    def add_entry(self, entry: Entry) -> None:
+        """Record a name; one that was recorded for the same path is replaced."""
+        self._write(_INSERT_ENTRY, _entry_values(entry))
+
+    def entry(self, job: int, path: bytes) -> Entry | None:
+        """Return what is recorded for the path, or None."""
+        row = self._one(f"SELECT {_ENTRY_COLUMNS} FROM entries WHERE job=? AND path=?", (job, path))
+        return _entry(row) if row else None
+
+    def entries(self, job: int, below: bytes = b"") -> list[Entry]:
+        """Return the job's entries in the order of their paths; with *below*, that directory's."""
+        if not below:
+            rows = self._rows(
+                f"SELECT {_ENTRY_COLUMNS} FROM entries WHERE job=? ORDER BY path", (job,)
+            )
+        else:  # "/" and its successor "0" bound everything below the directory
+            rows = self._rows(
+                f"SELECT {_ENTRY_COLUMNS} FROM entries WHERE job=? AND path>? AND path<? ORDER BY path",
+                (job, below + b"/", below + b"0"),
+            )
+        return [_entry(row) for row in rows]
+
+    def remove_entry(self, job: int, path: bytes) -> None:
+        """Forget the name; nothing happens where none is recorded."""
+        self._write("DELETE FROM entries WHERE job=? AND path=?", (job, path))
+
+    def set_size(self, job: int, path: bytes, size: int) -> None:
+        """Note the size in bytes that the file had at a close."""
+        self._write("UPDATE entries SET size=? WHERE job=? AND path=?", (size, job, path))
+
+    # -- marks -------------------------------------------------------------------------------
+
+    def mark(self, identity: FileIdentity) -> Mark:
+        """Return what was said of this inode by xattr."""
+        return self._marks.get(identity, NO_MARK)
+
+    def set_mark(self, identity: FileIdentity, mark: Mark) -> None:
+        """Remember *mark* for the inode; an empty one forgets it."""
+        if mark == NO_MARK:
+            self._write(
+                "DELETE FROM marks WHERE inode=? AND birth_ns=?", (identity.inode, identity.birth_ns)
+            )
+            self._marks.pop(identity, None)
+            return
+        self._write(
+            "INSERT OR REPLACE INTO marks VALUES (?,?,?,?)",
+            (identity.inode, identity.birth_ns, mark.keep, mark.type),
+        )
+        self._marks[identity] = mark
+
+    # -- directories -------------------------------------------------------------------------
+
+    def directories(self, below: bytes | None = None) -> list[Directory]:
+        """Return the recorded directories by path; with *below*, that one and those below it."""
+        rows = self._rows(
+            "SELECT * FROM directories ORDER BY path"
+            if not below
+            else "SELECT * FROM directories WHERE path=? OR (path>? AND path<?) ORDER BY path",
+            (below, below + b"/", below + b"0") if below else (),
+        )
+        return [_directory(row) for row in rows]
+
+    def directory(self, path: bytes) -> Directory | None:
+        """Return what is recorded of the directory, or None."""
+        row = self._one("SELECT * FROM directories WHERE path=?", (path,))
+        return _directory(row) if row else None
+
+    def put_directory(self, directory: Directory) -> None:
+        """Record the directory as it is now."""
+        identity = directory.identity
+        self._write(
+            "INSERT OR REPLACE INTO directories VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            (
+                directory.path, directory.state, directory.number, directory.mode, directory.uid,
+                directory.gid, directory.atime_ns, directory.mtime_ns, directory.ctime_ns,
+                directory.birth_ns, directory.creator.uid, directory.creator.gid,
+                directory.creator.pid, directory.creator.command,
+                identity.inode if identity else None, identity.birth_ns if identity else None,
+                directory.keep, directory.declared, _pack(directory.xattrs),
+            ),
+        )  # fmt: skip
+
+    def remove_directory(self, path: bytes) -> None:
+        """Forget the directory; nothing happens where none is recorded."""
+        self._write("DELETE FROM directories WHERE path=?", (path,))
+
+    # -- trash and removals ------------------------------------------------------------------
+
+    def add_trash(
+        self,
+        entry: Entry,
+        name: bytes,
+        reason: HideReason,
+        hidden_ns: int,
+        retention_hours: float,
+        held: bool,
+    ) -> TrashEntry:
+        """Record that *entry* is in the trash (or is about to be moved there)."""
+        cursor = self._write(
+            f"INSERT INTO trash ({_ENTRY_COLUMNS}, name, reason, hidden_ns, retention_hours, held)"
+            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            (*_entry_values(entry), name, reason, hidden_ns, retention_hours, held),
+        )
+        assert cursor.lastrowid is not None
+        return TrashEntry(cursor.lastrowid, entry, name, reason, hidden_ns, retention_hours, held)
+
+    def trash(self, job: int | None = None) -> list[TrashEntry]:
+        """Return the hidden files, of one job or of all, the longest hidden first."""
+        where, values = ("WHERE job=?", (job,)) if job is not None else ("", ())
+        return [
+            _trash_entry(row)
+            for row in self._rows(
+                f"SELECT {_ENTRY_COLUMNS}, number, name, reason, hidden_ns, retention_hours, held"
+                f" FROM trash {where} ORDER BY hidden_ns, number",
+                values,
+            )
+        ]
+
+    def trash_at(self, job: int, path: bytes) -> list[TrashEntry]:
+        """Return the hidden files that had this path, the longest hidden first."""
+        return [
+            _trash_entry(row)
+            for row in self._rows(
+                f"SELECT {_ENTRY_COLUMNS}, number, name, reason, hidden_ns, retention_hours, held"
+                " FROM trash WHERE job=? AND path=? ORDER BY hidden_ns, number",
+                (job, path),
+            )
+        ]
+
+    def update_trash(self, hidden: TrashEntry) -> None:
+        """Write what changes while a file is hidden: its name, since when, its size, if held."""
+        self._write(
+            "UPDATE trash SET name=?, hidden_ns=?, held=?, size=? WHERE number=?",
+            (hidden.name, hidden.hidden_ns, hidden.held, hidden.entry.size, hidden.number),
+        )
+
+    def remove_trash(self, number: int) -> None:
+        """Forget a hidden file: it is back in its place or deleted."""
+        self._write("DELETE FROM trash WHERE number=?", (number,))
+
+    def add_removal(self, removal: Removal) -> None:
+        """Note that a file was deleted for good."""
+        self._write(
+            f"INSERT INTO removals ({_ENTRY_COLUMNS}, removed_ns, why)"
+            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            (*_entry_values(removal.entry), removal.removed_ns, removal.why),
+        )
+
+    def removals(self, job: int) -> list[Removal]:
+        """Return what lffs deleted of the job, oldest first."""
+        return [
+            Removal(_entry(row[:13]), row[13], row[14])
+            for row in self._rows(
+                f"SELECT {_ENTRY_COLUMNS}, removed_ns, why FROM removals WHERE job=? ORDER BY rowid",
+                (job,),
+            )
+        ]
+
+    def restoring(self) -> list[tuple[int, frozenset[HideReason]]]:
+        """Return the jobs whose files were being brought back when lffs was killed."""
+        return [
+            (int(key.removeprefix(_RESTORING)), frozenset(map(HideReason, value.split())))
+            for key, value in self._rows("SELECT key, value FROM meta WHERE key GLOB ?", (_RESTORING + "*",))
+        ]
+
+    def set_restoring(self, job: int, reasons: frozenset[HideReason] | None) -> None:
+        """Note that the job's files are being brought back; None: that is done."""
+        if reasons is None:
+            self._write("DELETE FROM meta WHERE key=?", (f"{_RESTORING}{job}",))
+        else:
+            self._set_meta(f"{_RESTORING}{job}", " ".join(sorted(reasons)))
+
+    # -- moves -------------------------------------------------------------------------------
+
+    def move_directories(self, old: bytes, new: bytes) -> list[Directory]:
+        """Give the recorded directories at and below *old* their new paths; return them."""
+        moved = self.directories(old)
+        for directory in moved:
+            self.remove_directory(directory.path)
+            assert is_within(directory.path, old)
+            directory.path = new + directory.path[len(old) :]
+        for directory in moved:
+            self.put_directory(directory)
+        return moved
+
+
+def _refuse_newer(path: Path) -> None:
+    """Read the version from the file's header: opening it with SQLite could already change it."""
+    with path.open("rb") as file:
+        header = file.read(100)
+    if not header.startswith(b"SQLite format 3\0"):
+        raise StoreError(f"{path} is damaged or no manifest store: it has no SQLite header")
+    version = int.from_bytes(header[60:64], "big")
+    if version > VERSION:
+        raise NewerStoreError(
+            f"{path} has version {version}, this lffs knows {VERSION}: install a newer lffs"
+        )
+
+
+def _store_error(path: Path, exc: sqlite3.Error) -> StoreError:
+    error = StoreError(f"manifest store {path}: {exc}")
+    # What a caller of the mount is told: the disk is full is something to act on, the rest is EIO.
+    if getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        error.errno = errno.ENOSPC
+    return error
+
+
+@contextlib.contextmanager
+def _as_store_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as exc:
+        raise _store_error(path, exc) from exc
+
+
+def _job_values(job: Job) -> tuple[Any, ...]:
+    identity = job.identity
+    return (
+        job.path, job.type, job.status, job.created_ns, job.updated_ns, job.status_since_ns,
+        identity.inode if identity else None, identity.birth_ns if identity else None, job.ended_ns,
+        job.retention_hours, job.debug, job.type_set, job.adopted,
+    )  # fmt: skip
+
+
+def _entry_values(entry: Entry) -> tuple[Any, ...]:
+    creator = entry.creator
+    return (
+        entry.job, entry.path, entry.kind, entry.type, entry.size, entry.created_ns, creator.uid,
+        creator.gid, creator.pid, creator.command, entry.identity.inode, entry.identity.birth_ns,
+        entry.origin,
+    )  # fmt: skip
+
+
+def _entry(row: Any) -> Entry:
+    return Entry(
+        job=row[0], path=row[1], kind=EntryKind(row[2]), type=FileType(row[3]), size=row[4],
+        created_ns=row[5], creator=Creator(row[6], row[7], row[8], row[9]),
+        identity=FileIdentity(row[10], row[11]), origin=EntryOrigin(row[12]),
+    )  # fmt: skip
+
+
+def _trash_entry(row: Any) -> TrashEntry:
+    return TrashEntry(
+        number=row[13], entry=_entry(row[:13]), name=row[14], reason=HideReason(row[15]),
+        hidden_ns=row[16], retention_hours=row[17], held=bool(row[18]),
+    )  # fmt: skip
+
+
+def _directory(row: Any) -> Directory:
+    return Directory(
+        path=row[0], state=DirectoryState(row[1]), number=row[2], mode=row[3], uid=row[4], gid=row[5],
+        atime_ns=row[6], mtime_ns=row[7], ctime_ns=row[8], birth_ns=row[9],
+        creator=Creator(row[10], row[11], row[12], row[13]),
+        identity=None if row[14] is None else FileIdentity(row[14], row[15]),
+        keep=bool(row[16]), declared=bool(row[17]), xattrs=_unpack(row[18]),
+    )  # fmt: skip
+
+
+def _pack(xattrs: dict[str, bytes]) -> str:
+    return json.dumps({name: base64.b64encode(value).decode() for name, value in xattrs.items()})
+
+
+def _unpack(text: str) -> dict[str, bytes]:
+    return {name: base64.b64decode(value) for name, value in json.loads(text).items()}
+
