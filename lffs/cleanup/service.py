@@ -1,0 +1,513 @@
+"""Carrying out: what the status of a job does to its files.
+
+Every move is recorded before it is made and checked just before, so that a kill at any instant
+leaves something that `recover` can finish: a trash row whose file still lies in its place was not
+moved yet, one whose file is in the trash was.  Results name what moved; whoever keeps inodes (the
+filesystem) reads them there.  Synchronous, but for deleting, which is a Work.
+"""
+
+import dataclasses
+import logging
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from lffs import syscalls
+from lffs.cleanup.plan import FailedPolicy, HidePlan, due_ns, effective_type, plan_hide
+from lffs.cleanup.trash import ChangedFileError, Deleted, HeldFileError, Trash
+from lffs.directories import Directories, identity_of
+from lffs.errors import LffsError
+from lffs.handles import DirectoryHandles, join, split
+from lffs.jobs import Jobs
+from lffs.manifest.records import (
+    NO_MARK,
+    Entry,
+    HideReason,
+    Job,
+    Removal,
+    TrashEntry,
+)
+from lffs.manifest.store import Store
+from lffs.model import FileIdentity, JobStatus
+from lffs.work import Work
+
+if TYPE_CHECKING:
+    from lffs.config import Settings
+
+log = logging.getLogger(__name__)
+
+HeldPredicate = Callable[[FileIdentity], bool]  # is this file open for writing through the mount?
+
+
+@dataclass(slots=True)
+class Hidden:
+    """What a completed job's release took out of view."""
+
+    files: list[TrashEntry] = field(default_factory=list)
+    directories: list[bytes] = field(default_factory=list)  # below BACKING
+    failed: list[tuple[Entry, str]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Restored:
+    """What came back to view, and what could not."""
+
+    files: list[TrashEntry] = field(default_factory=list)
+    failed: list[tuple[TrashEntry, str]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Reaped:
+    """What was deleted for good, and what could not be."""
+
+    removed: list[TrashEntry] = field(default_factory=list)
+    failed: list[tuple[TrashEntry, str]] = field(default_factory=list)
+    bytes_freed: int = 0
+
+
+class CleanupService:
+    """Hides, restores and reaps the files of one backing store."""
+
+    def __init__(
+        self,
+        store: Store,
+        jobs: Jobs,
+        directories: Directories,
+        handles: DirectoryHandles,
+        trash: Trash,
+        settings: "Settings",
+    ) -> None:
+        self._store = store
+        self._jobs = jobs
+        self._directories = directories
+        self._handles = handles
+        self._trash = trash
+        self._device = syscalls.statx(handles.root_fd).dev
+        self._reported: dict[int, str] = {}  # trash number → the failure that was logged
+        self.configure(settings)
+
+    def configure(self, settings: "Settings") -> None:
+        """Take over a new policy."""
+        self._policy = settings.cleanup
+
+    # -- status -------------------------------------------------------------------------------
+
+    def plan(self, job: Job) -> HidePlan:
+        """Return what the job would hide if it completed now."""
+        return plan_hide(
+            self._store.entries(job.number),
+            self._policy.file_types_to_clean,
+            self._store.mark,
+            lambda path: self._directories.is_pinned(split(join(job.path, path))[0]),
+        )
+
+    def complete(self, job: Job, now_ns: int, held: HeldPredicate) -> Hidden:
+        """Take a job to completed and hide its temporaries, at once or never (2.1-2.3).
+
+        The job is cleaning_up meanwhile; with a retention of 0 it stays so until `reap` has
+        deleted what was hidden.  Setting completed again hides what came since.
+        """
+        self._jobs.check_settable(job)
+        self._jobs.set_status(job, JobStatus.CLEANING_UP, now_ns)
+        hidden = Hidden()
+        if self._jobs.cleans_automatically(job):
+            hidden = self._hide(job, self.plan(job), now_ns, held)
+            self._vanish_empty(job, hidden, now_ns)
+        if not self._is_due_at_once(job, hidden, now_ns):
+            self._jobs.set_status(job, JobStatus.COMPLETED, now_ns)
+        self._store.commit()
+        return hidden
+
+    def fail(self, job: Job, now_ns: int, held: HeldPredicate) -> tuple[Hidden, Restored]:
+        """Take a job to failed: everything comes back to view, also what the pipeline unlinked.
+
+        Only preserve_on_failure: false makes a failed job hide its temporaries (2.4).
+        """
+        self._jobs.check_settable(job)
+        self._jobs.set_status(job, JobStatus.FAILED, now_ns)
+        if not self._policy.preserve_on_failure and self._jobs.cleans_automatically(job):
+            hidden = self._hide(job, self.plan(job), now_ns, held)
+            self._vanish_empty(job, hidden, now_ns)
+            self._store.commit()
+            return hidden, Restored()
+        return Hidden(), self._restore_all(job, frozenset(HideReason))
+
+    def run(self, job: Job, now_ns: int) -> Restored:
+        """Take a job to running: what lffs hid comes back, not what the pipeline unlinked."""
+        self._jobs.check_settable(job)
+        self._jobs.set_status(job, JobStatus.RUNNING, now_ns)
+        return self._restore_all(job, frozenset({HideReason.STATUS}))
+
+    def keeps_unlinked(self, job: Job | None, entry: Entry | None) -> bool:
+        """Tell whether unlinking this file in this job hides it (cleanup.keep_unlinked)."""
+        return (
+            job is not None
+            and entry is not None
+            and job.status is JobStatus.RUNNING
+            and effective_type(entry, self._store.mark(entry.identity)) in self._policy.keep_unlinked
+        )
+
+    def hide_unlinked(self, job: Job, entry: Entry, now_ns: int, held: HeldPredicate) -> TrashEntry:
+        """Hide what the pipeline unlinks.  Raises OSError where the move is refused."""
+        return self._hide_one(job, entry, HideReason.UNLINKED, now_ns, held)
+
+    # -- hiding -------------------------------------------------------------------------------
+
+    def _hide(self, job: Job, plan: HidePlan, now_ns: int, held: HeldPredicate) -> Hidden:
+        """Move the plan's files to the trash: rows first, in one commit, then the files."""
+        result = Hidden()
+        rows = []
+        for entry in plan.hide:
+            name = self._free_name(job, entry)
+            rows.append(self._add_row(job, entry, name, HideReason.STATUS, now_ns, held))
+        self._store.commit()
+        for row in rows:
+            try:
+                self._move_in(job, row)
+            except (OSError, LffsError) as exc:
+                self._store.remove_trash(row.number)
+                if not isinstance(exc, FileNotFoundError):
+                    result.failed.append((row.entry, str(exc)))
+                    log.warning(
+                        "job %s: cannot hide %s: %s; it stays in view",
+                        job.id, os.fsdecode(row.entry.path), exc,
+                    )  # fmt: skip
+            else:
+                self._store.remove_entry(job.number, row.entry.path)
+                result.files.append(row)
+        return result
+
+    def _hide_one(
+        self, job: Job, entry: Entry, reason: HideReason, now_ns: int, held: HeldPredicate
+    ) -> TrashEntry:
+        row = self._add_row(job, entry, self._free_name(job, entry), reason, now_ns, held)
+        self._store.commit()
+        try:
+            self._move_in(job, row)
+        except BaseException:
+            self._store.remove_trash(row.number)
+            raise
+        self._store.remove_entry(job.number, entry.path)
+        return row
+
+    def _add_row(
+        self,
+        job: Job,
+        entry: Entry,
+        name: bytes,
+        reason: HideReason,
+        now_ns: int,
+        held: HeldPredicate,
+    ) -> TrashEntry:
+        return self._store.add_trash(
+            entry, name, reason, now_ns, self._jobs.retention_hours(job), held(entry.identity)
+        )
+
+    def _free_name(self, job: Job, entry: Entry) -> bytes:
+        """Make the entry's path free in the trash: an older file of that name steps aside."""
+        for older in self._store.trash_at(job.number, entry.path):
+            if older.name == entry.path:
+                try:
+                    aside = self._trash.move_aside(job.number, older.name)
+                except FileNotFoundError:
+                    continue
+                self._store.update_trash(dataclasses.replace(older, name=aside))
+        return entry.path
+
+    def _move_in(self, job: Job, row: TrashEntry) -> None:
+        directory, base = split(row.entry.path)
+        source_fd = self._handles.open(join(job.path, directory).rstrip(b"/"))
+        status = syscalls.statx(source_fd, base)
+        if status.dev != self._device:
+            raise ChangedFileError(f"{os.fsdecode(row.entry.path)} is on another filesystem")
+        if row.entry.size != status.size:
+            row = dataclasses.replace(row, entry=dataclasses.replace(row.entry, size=status.size))
+            self._store.update_trash(row)
+        for attempt in (1, 2):
+            try:
+                self._trash.prepare(job.number, self._handles.open(job.path), directory)
+                self._trash.take(source_fd, base, row.entry.identity, job.number, row.name)
+            except FileNotFoundError:
+                # The reaper's thread may have removed the emptied trash directory meanwhile.
+                self._trash.forget_handles()
+                if attempt == 2:
+                    raise
+            else:
+                return
+
+    def _vanish_empty(self, job: Job, hidden: Hidden, now_ns: int) -> None:
+        """Take away every directory of the job that is empty now (1.3), the deepest first."""
+        recorded = self._store.directories(job.path)
+        for directory in sorted(recorded, key=lambda one: one.path.count(b"/"), reverse=True):
+            path = directory.path
+            if path == job.path or directory.state == "hidden":
+                continue
+            if self._directories.is_pinned(path):
+                continue
+            if self._directories.vanish(path, now_ns):
+                hidden.directories.append(path)
+
+    # -- restoring ----------------------------------------------------------------------------
+
+    def _restore_all(self, job: Job, reasons: frozenset[HideReason]) -> Restored:
+        self._store.set_restoring(job.number, reasons)
+        self._store.commit()
+        restored = self.restore(
+            job, [one for one in self._store.trash(job.number) if one.reason in reasons]
+        )
+        self._store.set_restoring(job.number, None)
+        self._store.commit()
+        return restored
+
+    def restore(self, job: Job, hidden: Iterable[TrashEntry]) -> Restored:
+        """Bring hidden files back to view, of several with one name the newest.
+
+        The others, and those whose name was made anew, stay in the trash as ``NAME.~N~``.  Parents
+        come back as they were.
+        """
+        result = Restored()
+        for directory in self._directories.hidden(job.path):
+            self._directories.reappear(directory)
+        for one in sorted(hidden, key=lambda one: (one.hidden_ns, one.number), reverse=True):
+            try:
+                self._put_back(job, one)
+            except FileExistsError:
+                self._step_aside(one)
+            except (OSError, LffsError) as exc:
+                result.failed.append((one, str(exc)))
+                log.warning("job %s: cannot restore %s: %s", job.id, os.fsdecode(one.entry.path), exc)
+            else:
+                self._store.add_entry(one.entry)
+                self._store.remove_trash(one.number)
+                result.files.append(one)
+        return result
+
+    def _put_back(self, job: Job, one: TrashEntry) -> None:
+        directory, base = split(one.entry.path)
+        if self._directories.lazy(join(job.path, one.entry.path)) is not None:
+            raise FileExistsError(base)
+        self._trash.put_back(one, self._parent_of(job, directory), base)
+
+    def _parent_of(self, job: Job, directory: bytes) -> int:
+        """Return the job's directory to restore into, making again what is missing of it."""
+        path = join(job.path, directory) if directory else job.path
+        try:
+            return self._directories.materialise(path)
+        except FileNotFoundError:
+            if not directory:
+                raise
+        parent, name = split(directory)
+        parent_fd = self._parent_of(job, parent)
+        like = self._trash.mirrored(job.number, directory) or syscalls.statx(parent_fd)
+        self._directories.make_again(path, like)
+        return self._handles.open(path)
+
+    def _step_aside(self, one: TrashEntry) -> None:
+        if one.name == one.entry.path:
+            aside = self._trash.move_aside(one.entry.job, one.name)
+            self._store.update_trash(dataclasses.replace(one, name=aside))
+
+    def released(self, identity: FileIdentity, now_ns: int) -> None:
+        """The last writer of a hidden file closed it: its retention starts now."""
+        for one in self._store.trash():
+            if one.held and one.entry.identity == identity:
+                self._store.update_trash(dataclasses.replace(one, held=False, hidden_ns=now_ns))
+                self._store.commit()
+
+    # -- reaping ------------------------------------------------------------------------------
+
+    def due(self, now_ns: int) -> list[TrashEntry]:
+        """Return the hidden files whose retention is over, the longest hidden first."""
+        return [one for one, due in self._due_times() if due <= now_ns]
+
+    def next_due_ns(self, after_ns: int) -> int | None:
+        """Return when the next hidden file is due that is not due yet, or None."""
+        return min((due for _, due in self._due_times() if due > after_ns), default=None)
+
+    def reapable(self) -> list[TrashEntry]:
+        """Return what will be deleted by itself one day, the longest hidden first."""
+        return [one for one, _ in self._due_times()]
+
+    def due_time(self, job: Job, one: TrashEntry) -> int | None:
+        """Return from when on the file may be deleted for good, or None: not by itself."""
+        if not self._jobs.cleans_automatically(job):
+            return None
+        policy = FailedPolicy(self._policy.preserve_on_failure, self._policy.failed_retention_hours)
+        return due_ns(one, job, self._jobs.retention_hours(job), policy)
+
+    def reap(self, hidden: list[TrashEntry], now_ns: int, why: str) -> Work[list[Deleted], Reaped]:
+        """Return the work of deleting these hidden files for good.
+
+        What fails is reported, file by file, and stays for the next round (3.5).
+        """
+        deletions = [self._trash.deletion(one) for one in hidden]
+        return Work(
+            run=lambda: self._trash.delete(deletions),
+            finish=lambda deleted: self._record_deleted(deleted, now_ns, why),
+        )
+
+    def make_room(self, free_bytes: Callable[[], int], wanted: int) -> Work[list[Deleted], Reaped] | None:
+        """Return the work of deleting what keep_unlinked kept, until *wanted* bytes are free.
+
+        The longest kept first: the pipeline had given these files up, and the disk is full.  None
+        where nothing is kept.  *free_bytes* is asked in a thread.
+        """
+        running = {job.number for job in self._jobs.live() if job.status is JobStatus.RUNNING}
+        kept = [
+            self._trash.deletion(one)
+            for one in self._store.trash()
+            if one.reason is HideReason.UNLINKED and one.entry.job in running
+        ]
+        if not kept:
+            return None
+
+        def delete() -> list[Deleted]:
+            done: list[Deleted] = []
+            for deletion in kept:
+                done += self._trash.delete([deletion])
+                if free_bytes() >= wanted:
+                    break
+            return done
+
+        now_ns = max(deletion.hidden.hidden_ns for deletion in kept)
+        return Work(delete, lambda done: self._record_deleted(done, now_ns, "the disk was full"))
+
+    def release_failed(self, now_ns: int, held: HeldPredicate) -> list[tuple[Job, Hidden]]:
+        """Hide the temporaries of jobs that failed longer than failed_retention_hours ago."""
+        hours = self._policy.failed_retention_hours
+        if hours is None:
+            return []
+        result: list[tuple[Job, Hidden]] = []
+        for job in self._jobs.live():
+            over = job.status_since_ns + round(hours * 3_600_000_000_000) <= now_ns
+            if job.status is JobStatus.FAILED and over and self._jobs.cleans_automatically(job):
+                plan = self.plan(job)
+                if plan.hide:
+                    hidden = self._hide(job, plan, now_ns, held)
+                    self._vanish_empty(job, hidden, now_ns)
+                    self._store.commit()
+                    result.append((job, hidden))
+        return result
+
+    def settle_ended(self, now_ns: int) -> None:
+        """Drop the records of removed jobs whose retention is over."""
+        for job in self._store.jobs(ended=True):
+            if job.ended_ns is not None:
+                self.settle(job, now_ns)
+        self._store.commit()
+
+    def settle(self, job: Job, now_ns: int) -> None:
+        """Take a job on whose last temporary is gone: completed to cleaned; drop what ended."""
+        trash = self._store.trash(job.number)
+        if job.ended_ns is not None:
+            retention_ns = round(self._jobs.retention_hours(job) * 3_600_000_000_000)
+            if not trash and job.ended_ns + retention_ns <= now_ns:
+                self._store.forget_job(job.number)
+            return
+        if job.status is JobStatus.CLEANING_UP and not any(
+            (self.due_time(job, one) or now_ns + 1) <= now_ns for one in trash
+        ):
+            self._jobs.set_status(job, JobStatus.COMPLETED, now_ns)
+        if (
+            job.status is JobStatus.COMPLETED
+            and not trash
+            and self._store.removals(job.number)
+            and not any(
+                effective_type(entry, self._store.mark(entry.identity)).is_temporary
+                for entry in self._store.entries(job.number)
+            )
+        ):
+            self._jobs.set_status(job, JobStatus.CLEANED, now_ns)
+            self._directories.drop_hidden(job.path)
+
+    def _due_times(self) -> list[tuple[TrashEntry, int]]:
+        jobs = {job.number: job for job in self._store.jobs(ended=True)}
+        return [
+            (one, due)
+            for one in self._store.trash()
+            if (due := self.due_time(jobs[one.entry.job], one)) is not None
+        ]
+
+    def _is_due_at_once(self, job: Job, hidden: Hidden, now_ns: int) -> bool:
+        return any((self.due_time(job, one) or now_ns + 1) <= now_ns for one in hidden.files)
+
+    def _record_deleted(self, deleted: list[Deleted], now_ns: int, why: str) -> Reaped:
+        self._trash.forget_handles()
+        result = Reaped()
+        touched = set()
+        for one in deleted:
+            hidden = one.hidden
+            touched.add(hidden.entry.job)
+            if one.error is None:
+                self._store.remove_trash(hidden.number)
+                self._store.add_removal(Removal(hidden.entry, now_ns, why))
+                if one.was_last_name:
+                    self._store.set_mark(hidden.entry.identity, NO_MARK)
+                self._reported.pop(hidden.number, None)
+                result.removed.append(hidden)
+                result.bytes_freed += one.bytes_freed
+                continue
+            result.failed.append((hidden, str(one.error)))
+            if isinstance(one.error, HeldFileError):
+                continue  # no failure: the next round finds it closed
+            if self._reported.get(hidden.number) != str(one.error):
+                self._reported[hidden.number] = str(one.error)
+                log.warning(
+                    "cannot reap %s: %s; tried again every round",
+                    os.fsdecode(hidden.entry.path), one.error,
+                )  # fmt: skip
+        for job in self._store.jobs(ended=True):
+            if job.number in touched:
+                self.settle(self._jobs.at(job.path) or job if job.ended_ns is None else job, now_ns)
+        self._store.commit()
+        return result
+
+    # -- after a kill -------------------------------------------------------------------------
+
+    def recover(self, now_ns: int) -> None:
+        """Finish what a killed daemon had begun: moves to and from the trash, a clean-up.
+
+        Run before the reconciling scan, so that the scan sees every file where it belongs.
+        """
+        jobs = {job.number: job for job in self._store.jobs(ended=True)}
+        for one in self._store.trash():
+            self._recover_one(jobs[one.entry.job], one, now_ns)
+        for number, reasons in self._store.restoring():
+            job = self._jobs.at(jobs[number].path) if number in jobs else None
+            if job is not None:
+                self._restore_all(job, reasons)
+        for job in self._jobs.live():
+            if job.status is JobStatus.CLEANING_UP:
+                log.info("job %s was cleaning up when lffs ended; going on", job.id)
+                self._jobs.set_status(job, JobStatus.COMPLETED, now_ns)
+                self.complete(job, now_ns, lambda identity: False)
+        self._store.commit()
+
+    def _recover_one(self, job: Job, one: TrashEntry, now_ns: int) -> None:
+        number, entry = one.entry.job, one.entry
+        if self._trash.identity(number, one.name) != entry.identity:
+            found = self._trash.find(number, one.name, entry.identity)
+            if found is None:
+                # Never moved, or moved back: the scan finds it in its place if it is there.
+                self._store.remove_trash(one.number)
+                if job.ended_ns is None and self._lies_in_place(job, entry):
+                    self._store.add_entry(entry)
+                return
+            one = dataclasses.replace(one, name=found)
+        recorded = self._store.entry(number, entry.path)
+        if recorded is not None and recorded.identity == entry.identity:
+            if not self._lies_in_place(job, entry):
+                self._store.remove_entry(number, entry.path)
+        if one.held:  # whoever wrote it died with the mount: that was its last close
+            one = dataclasses.replace(one, held=False, hidden_ns=now_ns)
+        self._store.update_trash(one)
+
+    def _lies_in_place(self, job: Job, entry: Entry) -> bool:
+        directory, base = split(join(job.path, entry.path))
+        try:
+            status = syscalls.statx(self._handles.open(directory), base)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return identity_of(status) == entry.identity
+
