@@ -1,0 +1,383 @@
+"""One backing store, opened: its directory, its records, its trash, its jobs, and their rules.
+
+What the daemon serves a mount from and what a command works on when nothing is mounted.  Opening
+takes the store's lock, mends what a kill left half done, and scans the disk when the last user did
+not end cleanly.  Everything here is synchronous and belongs to one thread.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import logging
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lffs import syscalls
+from lffs.classify import Classifier
+from lffs.cleanup.plan import effective_type
+from lffs.cleanup.service import CleanupService, HeldPredicate, Hidden, Restored
+from lffs.cleanup.trash import Trash
+from lffs.clock import Clock, SystemClock
+from lffs.directories import Directories
+from lffs.errors import MountError, NewerStoreError, StoreError, StoreInUseError
+from lffs.handles import DirectoryHandles, join, split
+from lffs.jobs import Jobs
+from lffs.manifest import export, scan
+from lffs.manifest.records import NO_MARK, Entry, Job
+from lffs.manifest.store import Store
+from lffs.model import FileIdentity, FileType, JobStatus, JobType
+from lffs.state_dir import STATE_NAME, point_to_state_directory, state_directory
+from lffs.syscalls import Stat
+from lffs.work import Work
+
+if TYPE_CHECKING:
+    from lffs.config import Settings
+
+log = logging.getLogger(__name__)
+
+_STORE_NAME = "manifest.db"
+_LOCK_NAME = "lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a job has on disk; bytes of hard-linked files count once."""
+
+    files: int = 0
+    bytes: int = 0
+    temp_files: int = 0
+    temp_bytes: int = 0
+    hidden_bytes: int = 0
+
+
+@dataclass(slots=True)
+class StatusChange:
+    """What setting a status did, for whoever shows the files."""
+
+    hidden: Hidden = field(default_factory=Hidden)
+    restored: Restored = field(default_factory=Restored)
+    work: Work[Any, None] | None = None  # deleting at once: retention is 0
+
+
+class Backing:
+    """An opened backing store; make one with `open_backing`."""
+
+    def __init__(
+        self,
+        path: Path,
+        root_fd: int,
+        state_dir: Path,
+        store: Store,
+        trash: Trash,
+        staging_fd: int,
+        settings: "Settings",
+        clock: Clock,
+    ) -> None:
+        self.path = path
+        self.state_dir = state_dir
+        self.store = store
+        self.trash = trash
+        self.clock = clock
+        self.handles = DirectoryHandles(root_fd)
+        self.settings = settings
+        self.classifier = Classifier(settings.classify)
+        self.jobs = Jobs(store, settings)
+        self.directories = Directories(store, self.handles, staging_fd)
+        self.cleanup = CleanupService(store, self.jobs, self.directories, self.handles, trash, settings)
+
+    def configure(self, settings: "Settings") -> None:
+        """Take over a new configuration; files that rules typed are typed anew."""
+        rules_changed = settings.classify != self.settings.classify
+        self.settings = settings
+        self.jobs.configure(settings)
+        self.cleanup.configure(settings)
+        if rules_changed:
+            self.classifier = Classifier(settings.classify)
+            for job in self.jobs.live():
+                self._classify_anew(job)
+            self.store.commit()
+
+    def _classify_anew(self, job: Job) -> None:
+        for entry in self.store.entries(job.number):
+            type_ = self.classifier.classify(entry.path, job.type)
+            if type_ is not entry.type:
+                self.store.add_entry(dataclasses.replace(entry, type=type_))
+
+    # -- what there is ------------------------------------------------------------------------
+
+    def status_of(self, path: bytes) -> Stat | None:
+        """Return mode and owner of what is at *path*, real or lazy; None where nothing is."""
+        lazy = self.directories.lazy(path)
+        if lazy is not None:
+            return Stat(mode=stat.S_IFDIR | lazy.mode, ino=lazy.number, uid=lazy.uid, gid=lazy.gid)
+        directory, name = split(path)
+        try:
+            return syscalls.statx(self.handles.open(directory), name)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def typed_entries(self, job: Job) -> list[tuple[Entry, FileType]]:
+        """Return the job's present files with their types, xattrs applied, by path."""
+        return [
+            (entry, effective_type(entry, self.store.mark(entry.identity)))
+            for entry in self.store.entries(job.number)
+        ]
+
+    def totals(self, job: Job) -> Totals:
+        """Return what the job has on disk, in files and bytes, as stat says now."""
+        files = temp_files = temp_bytes = total = 0
+        counted: set[FileIdentity] = set()
+        for entry, type_ in self.typed_entries(job):
+            files += 1
+            size = 0
+            if entry.identity not in counted:
+                counted.add(entry.identity)
+                found = self.status_of(join(job.path, entry.path))
+                size = entry.size if found is None else found.size
+            total += size
+            if type_.is_temporary:
+                temp_files += 1
+                temp_bytes += size
+        hidden = {one.entry.identity: one.entry.size for one in self.store.trash(job.number)}
+        return Totals(files, total, temp_files, temp_bytes, sum(hidden.values()))
+
+    def manifest(self, job: Job) -> dict[str, Any]:
+        """Return the job's manifest for JSON (interface.md)."""
+        return export.job_manifest(
+            job, self.store, self.handles, self.settings, self.jobs.retention_hours(job)
+        )
+
+    def export(self, job: Job) -> None:
+        """Write the job's manifest to the state directory; a full disk is no reason to fail."""
+        try:
+            export.write_export(self.state_dir / "manifests", job, self.manifest(job))
+        except OSError as exc:
+            log.warning("job %s: cannot write its manifest's export: %s", job.id, exc)
+
+    # -- changes ------------------------------------------------------------------------------
+
+    def set_status(self, job: Job, status: JobStatus, held: HeldPredicate) -> StatusChange:
+        """Take a job to running, completed or failed, with all that follows from it."""
+        now_ns = self.clock.wall_ns()
+        change = StatusChange()
+        if status is JobStatus.COMPLETED:
+            change.hidden = self.cleanup.complete(job, now_ns, held)
+        elif status is JobStatus.FAILED:
+            change.hidden, change.restored = self.cleanup.fail(job, now_ns, held)
+        else:
+            change.restored = self.cleanup.run(job, now_ns)
+        if job.status is JobStatus.CLEANING_UP:
+            due = [one for one in self.cleanup.due(now_ns) if one.entry.job == job.number]
+            reaping = self.cleanup.reap(due, now_ns, "retention_hours is 0")
+            change.work = Work(
+                run=reaping.run,
+                finish=lambda deleted: self._reaped(reaping.finish(deleted)),
+            )
+        self.export_changed()
+        return change
+
+    def _reaped(self, reaped: object) -> None:
+        self.export_changed()
+
+    def export_changed(self) -> None:
+        """Write the exports of the jobs whose status changed since the last time."""
+        for job in self.jobs.take_changed():
+            self.export(job)
+
+    def set_job_type(self, job: Job, type_: JobType | None) -> None:
+        """Set a job's type: its files are typed by that type's rules, its directories declared."""
+        self.jobs.set_type(job, type_, self.clock.wall_ns())
+        self._classify_anew(job)
+        declared = self.settings.directories.types.get(job.type, {})
+        wanted = {join(job.path, os.fsencode(path)) for path in declared.values()}
+        for directory in reversed(self.store.directories(job.path)):
+            if directory.declared and directory.path not in wanted:
+                if self.directories.lazy(directory.path) and not self.directories.lazy_names(directory.path):
+                    self.directories.remove(directory.path)
+        status = self.status_of(job.path)
+        if status is not None:
+            self.declare_directories(job, status)
+        self.store.commit()
+
+    def declare_directories(self, job: Job, status: Stat) -> None:
+        """Make the directories that directories.types declares for the job's type: lazily."""
+        for below in self.settings.directories.types.get(job.type, {}).values():
+            path = job.path
+            for name in os.fsencode(below).split(b"/"):
+                path = join(path, name)
+                if self.status_of(path) is None:
+                    self.directories.make_lazy(
+                        path,
+                        mode=status.mode,
+                        uid=status.uid,
+                        gid=status.gid,
+                        now_ns=self.clock.wall_ns(),
+                        declared=True,
+                    )
+
+    def forget_mark(self, identity: FileIdentity) -> None:
+        """The last name of a file is gone, and with it what xattrs said of it."""
+        if self.store.mark(identity) != NO_MARK:
+            with contextlib.suppress(StoreError):
+                self.store.set_mark(identity, NO_MARK)
+
+    # -- records against disk -----------------------------------------------------------------
+
+    def reconcile(self, *, rebuilt: bool = False) -> int:
+        """Make the records agree with the disk; return how many changed."""
+        reconciler = scan.Reconciler(
+            self.store, self.jobs, self.directories, self.classifier, rebuilt=rebuilt
+        )
+        disk = scan.walk_jobs(self.handles, self.jobs.roots)
+        return reconciler.reconcile(disk, self.clock.wall_ns())
+
+    def verify(self) -> Work[list[scan.JobOnDisk], dict[str, Any]]:
+        """Return the work of comparing every record with the disk (interface.md, lffs verify)."""
+        root_fd = os.dup(self.handles.root_fd)
+        roots = self.jobs.roots
+
+        def walk() -> list[scan.JobOnDisk]:
+            handles = DirectoryHandles(root_fd)
+            try:
+                return scan.walk_jobs(handles, roots)
+            finally:
+                handles.close()
+                os.close(root_fd)
+
+        return Work(run=walk, finish=self._verified)
+
+    def _verified(self, disk: list[scan.JobOnDisk]) -> dict[str, Any]:
+        found = scan.compare(self.store, self.jobs, self.handles, disk)
+        self._verify_trash(found)
+        return {
+            "ok": found.is_clean,
+            "missing": sorted(map(export.text, found.missing)),
+            "phantom": sorted(map(export.text, found.phantom)),
+            "corrupt": sorted(found.corrupt),
+            "unowned": sorted(map(export.text, found.unowned)),
+        }
+
+    def _verify_trash(self, found: scan.Differences) -> None:
+        recorded = {}
+        for one in self.store.trash():
+            recorded[one.entry.job, one.name] = one
+            if self.trash.identity(one.entry.job, one.name) != one.entry.identity:
+                found.corrupt.append(
+                    f"{export.text(one.name)}: recorded as hidden, not (or another file) in the trash"
+                )
+        for number, name, _ in self.trash.files():
+            if (number, name) not in recorded:
+                found.unowned.append(b".lffs/trash/%d/%b" % (number, name))
+
+
+@contextlib.contextmanager
+def open_backing(
+    path: Path,
+    settings: "Settings",
+    *,
+    state_dir: Path | None = None,
+    clock: Clock | None = None,
+) -> Iterator[Backing]:
+    """Open the backing store at *path* for the block, and close it cleanly behind it.
+
+    Raises StoreInUseError when another lffs has it, NewerStoreError for a store of a newer
+    version (nothing is touched), MountError where there is no such directory.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            root_fd = os.open(path, syscalls.DIRECTORY_FLAGS & ~os.O_NOFOLLOW)
+        except OSError as exc:
+            raise MountError(f"backing directory {path}: {exc.strerror}") from exc
+        stack.callback(os.close, root_fd)
+        home_fd = _make_private(root_fd, STATE_NAME.encode(), stack)
+        state = _state_directory(path, state_dir)
+        lock_fd = os.open(state / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        stack.callback(os.close, lock_fd)
+        _lock(lock_fd, path)
+        store, rebuilt = _open_store(state / _STORE_NAME)
+        is_first = store.is_new and not rebuilt
+        trash = Trash(_make_private(home_fd, b"trash", stack))
+        backing = Backing(
+            path,
+            root_fd,
+            state,
+            store,
+            trash,
+            _make_private(home_fd, b"staging", stack),
+            settings,
+            clock or SystemClock(),
+        )
+        try:
+            if not store.took_over_clean():
+                backing.cleanup.recover(backing.clock.wall_ns())
+                changed = backing.reconcile(rebuilt=rebuilt)
+                if not is_first:
+                    log.info("scanned %s after an unclean end: %d records mended", path, changed)
+            yield backing
+        except BaseException:
+            with contextlib.suppress(StoreError):
+                store.close(clean=False)
+            raise
+        else:
+            store.close(clean=True)
+        finally:
+            backing.handles.close()
+            trash.forget_handles()
+
+
+def _state_directory(path: Path, wanted: Path | None) -> Path:
+    state = wanted or state_directory(path)
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if wanted is not None:
+        point_to_state_directory(path, wanted)
+    return state
+
+
+def _make_private(parent_fd: int, name: bytes, stack: contextlib.ExitStack) -> int:
+    """Make a directory for lffs alone, or take the one that is there; return a descriptor."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, 0o700, dir_fd=parent_fd)
+    descriptor = syscalls.open_directory(parent_fd, name)
+    stack.callback(os.close, descriptor)
+    return descriptor
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    """Take the store's lock for as long as the descriptor is open, and leave the pid in it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        if exc.errno != errno.EWOULDBLOCK:
+            raise
+        holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+        raise StoreInUseError(
+            f"{path} is in use by another lffs (process {holder}); a backing store is mounted once"
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+
+
+def _open_store(path: Path) -> tuple[Store, bool]:
+    """Open the store; return it and whether it had to be begun anew because it was damaged."""
+    try:
+        return Store(path), False
+    except NewerStoreError:
+        raise
+    except StoreError as exc:
+        if exc.errno == errno.ENOSPC:
+            raise
+        damaged = path.with_name(f"{path.name}.damaged")
+        number = 1
+        while damaged.exists():
+            number += 1
+            damaged = path.with_name(f"{path.name}.damaged.{number}")
+        log.error("%s; it is kept as %s and rebuilt by scanning", exc, damaged.name)
+        for ending in ("", "-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(f"{path}{ending}", f"{damaged}{ending}")
+        return Store(path), True

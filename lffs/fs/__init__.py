@@ -1,0 +1,1 @@
+"""The filesystem core: synchronous, without FUSE.  Transports translate to and from it."""
