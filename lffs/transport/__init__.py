@@ -1,0 +1,1 @@
+"""Transports speak FUSE: they translate requests to the filesystem core and decide nothing."""
