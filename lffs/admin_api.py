@@ -1,0 +1,77 @@
+"""What can be asked of a store, mounted or not: the one place that names the calls.
+
+Admin answers them beside the filesystem, RemoteAdmin from another process through the control
+socket; the command line sees no difference.  CALLS is all that the socket lets in: a name that is
+no key here is never looked up on anything.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from lffs.work import Answer
+
+JsonObject: TypeAlias = dict[str, Any]
+
+
+class AdminApi(Protocol):
+    """*job* is a job id or a path below the mountpoint, with or without a status suffix.
+
+    All raise LffsError or OSError.  An answer is plain data for JSON, or Work that comes to it.
+    """
+
+    def jobs(self, status: str | None, all: bool) -> Answer[list[JsonObject]]:
+        """Return a row a job, by id; with *all* also those that are removed.  Keys: interface.md."""
+        ...
+
+    def show(self, job: str) -> Answer[JsonObject]:
+        """Return all that is known of one job."""
+        ...
+
+    def status(self, job: str, status: str | None) -> Answer[str]:
+        """Set the status, unless None, and return the one that holds then."""
+        ...
+
+    def manifest(self, job: str) -> Answer[JsonObject]:
+        """Return the manifest as it is exported."""
+        ...
+
+    def verify(self) -> Answer[JsonObject]:
+        """Return ok, missing, phantom, corrupt and unowned: the manifests against the disk."""
+        ...
+
+    def health(self) -> Answer[JsonObject]:
+        """Return at least pid, version, mountpoint, backing and transport."""
+        ...
+
+    def reload(self) -> Answer[None]:
+        """Read the configuration again; ConfigError leaves the old one in force."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call as the socket admits it: arguments by name, every one given, each of its types."""
+
+    parameters: Mapping[str, tuple[type, ...]]
+    invoke: Callable[[AdminApi, JsonObject], Answer[Any]]
+
+
+_TEXT = (str,)
+_TEXT_OR_NONE = (str, type(None))
+
+CALLS: Mapping[str, Call] = {
+    "jobs": Call(
+        {"status": _TEXT_OR_NONE, "all": (bool,)},
+        lambda admin, given: admin.jobs(status=given["status"], all=given["all"]),
+    ),
+    "show": Call({"job": _TEXT}, lambda admin, given: admin.show(given["job"])),
+    "status": Call(
+        {"job": _TEXT, "status": _TEXT_OR_NONE},
+        lambda admin, given: admin.status(given["job"], given["status"]),
+    ),
+    "manifest": Call({"job": _TEXT}, lambda admin, given: admin.manifest(given["job"])),
+    "verify": Call({}, lambda admin, given: admin.verify()),
+    "health": Call({}, lambda admin, given: admin.health()),
+    "reload": Call({}, lambda admin, given: admin.reload()),
+}

@@ -1,0 +1,1 @@
+"""The command line: arguments in, calls to the layers below, rows or JSON out."""
