@@ -14,11 +14,12 @@ from typing import Any
 from lffs.admin_api import JsonObject
 from lffs.backing import Backing, open_backing
 from lffs.cleanup.plan import HOUR_NS
-from lffs.config import load_settings
+from lffs.config import load_settings, settings_from_json
 from lffs.jobs import parse_status
 from lffs.manifest.export import timestamp
 from lffs.manifest.records import HideReason, Job
 from lffs.model import JobStatus
+from lffs.state_dir import SETTINGS_NAME, state_directory
 from lffs.work import Answer, Work
 
 SetStatus = Callable[[Job, JobStatus], Answer[None]]
@@ -171,8 +172,15 @@ def _then(done: object, job: Job) -> str:
 
 @contextlib.contextmanager
 def open_unmounted(backing: Path, state_dir: Path | None = None) -> Iterator[Admin]:
-    """Open a backing store that is not mounted for administration; takes its lock meanwhile."""
-    settings = load_settings(None, os.environ).settings
+    """Open a backing store that is not mounted for administration; takes its lock meanwhile.
+
+    It goes by the settings of the last mount.
+    """
+    try:
+        text = (state_dir or state_directory(backing)).joinpath(SETTINGS_NAME).read_text()
+        settings = settings_from_json(text)
+    except FileNotFoundError:  # never mounted
+        settings = load_settings(None, os.environ).settings
     with open_backing(backing, settings, state_dir=state_dir) as opened:
 
         def set_status(job: Job, status: JobStatus) -> Work[Any, None] | None:

@@ -27,7 +27,7 @@ from lffs.classify import pattern_regex
 from lffs.errors import ConfigError
 from lffs.located_yaml import dotted, read_yaml
 from lffs.model import TEMPORARY_TYPES, DirectoryType, FileType, JobType, StatusNames
-from lffs.records import CleanupPolicy
+from lffs.library import CleanupPolicy
 from lffs.units import MAX_RETENTION_HOURS, MinFree, parse_min_free
 
 # ---------------------------------------------------------------------------------------------------
@@ -247,6 +247,16 @@ def show_settings(loaded: LoadedSettings) -> list[ShownSetting]:
         ShownSetting(key, _plain(_value_at(loaded.settings, key)), source)
         for key, source in loaded.sources.items()
     ]
+
+
+def settings_to_json(loaded: LoadedSettings) -> str:
+    """Return the effective settings as text that `settings_from_json` reads."""
+    return json.dumps({shown.key: shown.value for shown in show_settings(loaded)})
+
+
+def settings_from_json(text: str) -> Settings:
+    """Return the settings that were written by `settings_to_json`.  Raises ConfigError."""
+    return load_settings(None, {}, json.loads(text)).settings
 
 
 def find_profile(name: str) -> Path | None:

@@ -22,12 +22,15 @@ from lffs.admin import Admin
 from lffs.admin_api import JsonObject
 from lffs.backing import Backing, open_backing
 from lffs.clock import Clock
+from lffs.config import settings_to_json
 from lffs.control_socket import serve_control
 from lffs.errors import LffsError, MountError, StoreError
 from lffs.fs.filesystem import Filesystem
 from lffs.metrics import prometheus_text
 from lffs.mounting import MountOptions, TransportChoice
 from lffs.reaper import Reaper
+from lffs.state_dir import SETTINGS_NAME, write_private
+from lffs.systemd import notify
 from lffs.transport.pyfuse import PyfuseKernel, PyfuseTransport, flush_everything
 
 if TYPE_CHECKING:
@@ -61,6 +64,7 @@ def run(
         filesystem = Filesystem(backing, kernel)
         transport = PyfuseTransport(filesystem, kernel)
         transport.mount(options)
+        _remember_settings(backing, loaded)
         daemon = _Daemon(options, backing, filesystem, transport, reload_settings)
         try:
             with _unwrapped():
@@ -85,6 +89,14 @@ def _unwrapped() -> Iterator[None]:
 def _raise_descriptor_limit() -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _remember_settings(backing: Backing, loaded: "LoadedSettings") -> None:
+    """Leave the settings beside the store, so that commands on it unmounted go by the same."""
+    try:
+        write_private(backing.state_dir / SETTINGS_NAME, settings_to_json(loaded).encode())
+    except OSError as exc:
+        log.warning("cannot note the settings for unmounted commands: %s", exc)
 
 
 class _Daemon:
@@ -140,6 +152,7 @@ class _Daemon:
         async for number in signals:
             if number != signal.SIGHUP:
                 log.info("%s: unmounting", signal.Signals(number).name)
+                notify("STOPPING=1")
                 # Still serving: what the kernel holds back comes through as write requests.
                 with contextlib.suppress(OSError):
                     await flush_everything(str(self._options.mountpoint))
@@ -151,7 +164,9 @@ class _Daemon:
                 log.error("reload: %s; the configuration in force stays", exc)
 
     def _reload(self) -> None:
-        self._backing.configure(self._reload_settings().settings)
+        loaded = self._reload_settings()
+        _remember_settings(self._backing, loaded)
+        self._backing.configure(loaded.settings)
         self._fs.configured()
         self._reaper.trust_clock()
         log.info("the configuration was read again")

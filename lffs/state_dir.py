@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 STATE_NAME = ".lffs"  # below the backing store; below the mount the same name is the control tree
+SETTINGS_NAME = "settings.json"  # of the last mount: what unmounted commands go by
 POINTER_NAME = "state-dir"  # holds one absolute path: the bytes, no newline
 
 
@@ -31,13 +32,17 @@ def point_to_state_directory(backing: Path, state_dir: Path) -> None:
     if state_dir == home:
         pointer.unlink(missing_ok=True)
         return
-    # Written aside and renamed: a reader finds the old directory or the new one, never half a path.
-    draft = home / (POINTER_NAME + ".new")
+    write_private(pointer, os.fsencode(state_dir.absolute()))
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file for lffs alone, in one step: a reader finds the old content or the new, whole."""
+    draft = path.with_name(path.name + ".new")
     with open(draft, "wb", opener=_private) as file:
-        file.write(os.fsencode(state_dir.absolute()))
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    draft.replace(pointer)
+    draft.replace(path)
 
 
 def _private(path: str, flags: int) -> int:

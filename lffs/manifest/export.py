@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lffs import syscalls
 from lffs.cleanup.plan import effective_type
 from lffs.handles import DirectoryHandles, join, split
+from lffs.jobs import NAME_MAX
 from lffs.manifest.records import DirectoryState, Entry, Job
 from lffs.manifest.store import Store
 from lffs.model import DirectoryType, EntryState
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from lffs.config import Settings
 
 MANIFEST_VERSION = 1
+_ENDING = b".json"
 
 # The directory types by what a job calls its directories; what none names is base.
 _DIRECTORY_TYPES = {
@@ -135,14 +137,24 @@ def encode(manifest: dict[str, Any]) -> bytes:
 
 
 def export_path(manifests: Path, job: Job) -> Path:
-    """Return where the job's export lies below the state directory's ``manifests``."""
-    return manifests / (job.id + ".json")
+    """Return where the job's export lies below the state directory's ``manifests``.
+
+    A name that ``.json`` would make longer than 255 bytes is cut, the job's number behind it.
+    """
+    parent, name = split(job.path)
+    if len(name) + len(_ENDING) > NAME_MAX:
+        tail = b"~%d" % job.number
+        name = name[: NAME_MAX - len(_ENDING) - len(tail)] + tail
+    return manifests / os.fsdecode(join(parent, name + _ENDING))
 
 
 def write_export(manifests: Path, job: Job, manifest: dict[str, Any]) -> None:
     """Write the export in one step: a reader sees the old one or the new one, whole."""
     path = export_path(manifests, job)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for directory in reversed([path.parent, *path.parent.parents]):
+        # One by one: mkdir's own parents=True would make them with the daemon's umask, which is 0.
+        if directory.is_relative_to(manifests):
+            directory.mkdir(mode=0o700, exist_ok=True)
     draft = path.with_name(f".{job.number}.new")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "wb") as file:

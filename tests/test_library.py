@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from lffs.errors import InvalidJobIdError, NewerStoreError
 from lffs.model import TEMPORARY_TYPES, DirectoryType, EntryKind, EntryState, FileType, JobStatus, JobType
-from lffs.records import (
+from lffs.library import (
     CleanupPolicy,
     CleanupResult,
     DirectoryStructure,
