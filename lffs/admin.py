@@ -13,12 +13,15 @@ from typing import Any
 
 from lffs.admin_api import JsonObject
 from lffs.backing import Backing, open_backing
+from lffs.cleanup.manual import Cleaned, NoView, Selection, View, carry_out, plan_clean
 from lffs.cleanup.plan import HOUR_NS
 from lffs.config import load_settings, settings_from_json
 from lffs.jobs import parse_status
-from lffs.manifest.export import timestamp
-from lffs.manifest.records import HideReason, Job
-from lffs.model import JobStatus
+from lffs.control_protocol import RequestError
+from lffs.explaining import expiring, explain
+from lffs.manifest.export import text, timestamp
+from lffs.manifest.records import HideReason, Job, TrashEntry
+from lffs.model import FileType, JobStatus
 from lffs.state_dir import SETTINGS_NAME, state_directory
 from lffs.work import Answer, Work
 
@@ -35,12 +38,16 @@ class Admin:
         *,
         health: Callable[[], JsonObject] | None = None,
         reload: Callable[[], None] | None = None,
+        view: View | None = None,
+        reread: Callable[[], None] | None = None,
     ) -> None:
-        """*set_status* is the filesystem's where one shows the files, else the backing store's."""
+        """*set_status*, *view* and *reread* are the filesystem's where one shows the files."""
         self._backing = backing
         self._set_status = set_status
         self._health = health or self._unmounted_health
         self._reload = reload or (lambda: None)
+        self._view = view or NoView()
+        self._reread = reread or (lambda: None)
 
     def jobs(self, status: str | None, all: bool) -> list[JsonObject]:
         """Return a row a job; with *all* also the removed ones."""
@@ -91,9 +98,81 @@ class Admin:
         """Return the job's manifest."""
         return self._backing.manifest(self._backing.jobs.find(job))
 
-    def verify(self) -> Answer[JsonObject]:
-        """Return the work of comparing the records with the disk."""
+    def verify(self, repair: bool = False) -> Answer[JsonObject]:
+        """Return the work of comparing the records with the disk, mended first if so asked."""
+        if repair:
+            self._backing.repair()
+            self._reread()
         return self._backing.verify()
+
+    def clean(
+        self,
+        job: str | None,
+        pattern: str | None,
+        older_than_s: float | None,
+        types: list[str] | None,
+        dry_run: bool,
+    ) -> Answer[JsonObject]:
+        """Delete for good what these name, or only say what that would be."""
+        now_ns = self._backing.clock.wall_ns()
+        found = None if job is None else self._backing.jobs.find(job)
+        selection = Selection(
+            job=None if found is None else found.number,
+            pattern=pattern,
+            changed_before_ns=None if older_than_s is None else now_ns - round(older_than_s * 1e9),
+            types=None if types is None else frozenset(map(_file_type, types)),
+        )
+        plan = plan_clean(self._backing.candidates(found), selection)
+        if dry_run:
+            return {
+                "dry_run": True,
+                "removed": [text(one.path) for one in plan.files],
+                "failed": [],
+                "bytes": plan.bytes,
+            }
+        work = carry_out(plan, self._backing.cleanup, self._view, now_ns, "cleaned by hand")
+        return Work(run=work.run, finish=lambda deleted: self._cleaned(work.finish(deleted)))
+
+    def _cleaned(self, cleaned: Cleaned) -> JsonObject:
+        self._backing.export_changed()
+        return {
+            "dry_run": False,
+            "removed": [text(path) for path in cleaned.removed],
+            "failed": [{"path": text(path), "reason": why} for path, why in cleaned.failed],
+            "bytes": cleaned.bytes_freed,
+            "directories": [text(path) for path in cleaned.directories],
+        }
+
+    def restore(self, job: str, paths: list[str]) -> JsonObject:
+        """Bring hidden files of a job back to view: these, or all; by their paths in the job."""
+        found = self._backing.jobs.find(job)
+        wanted = {path.encode("utf-8", "surrogateescape").strip(b"/") for path in paths}
+        rows = self._backing.store.trash(found.number)
+        chosen = [row for row in rows if not wanted or _names(row, wanted)]
+        restored = self._backing.cleanup.restore(found, chosen)
+        self._backing.store.commit()
+        self._view.show_restored(found, restored)
+        done = {row.number for row in restored.files}
+        failed = [{"path": text(row.entry.path), "reason": why} for row, why in restored.failed]
+        reported = {row.number for row, _ in restored.failed}
+        failed += [
+            {"path": text(row.entry.path), "reason": "its name is taken; it stays in the trash"}
+            for row in chosen
+            if row.number not in done | reported
+        ]
+        missing = sorted(path for path in wanted if not any(_names(row, {path}) for row in chosen))
+        failed += [{"path": text(path), "reason": "nothing hidden has this path"} for path in missing]
+        return {"restored": [text(row.entry.path) for row in restored.files], "failed": failed}
+
+    def explain(self, path: str) -> JsonObject:
+        """Say which rule gives a file its type, which lost, and what will happen to it."""
+        whole = path.encode("utf-8", "surrogateescape").strip(b"/")
+        return explain(self._backing, whole)
+
+    def expiring(self, within_s: float) -> list[JsonObject]:
+        """Return what will be deleted for good within so many seconds, the first one first."""
+        until_ns = self._backing.clock.wall_ns() + round(within_s * 1e9)
+        return expiring(self._backing, until_ns)
 
     def health(self) -> JsonObject:
         """Return what runs here."""
@@ -164,6 +243,17 @@ class Admin:
             if plan.hide:
                 reasons.append("written since; set completed again to hide them")
         return "; ".join(reasons)
+
+
+def _file_type(name: str) -> FileType:
+    try:
+        return FileType(name)
+    except ValueError:
+        raise RequestError(f"{name!r} is no file type; there are {', '.join(FileType)}") from None
+
+
+def _names(row: TrashEntry, paths: set[bytes]) -> bool:
+    return row.entry.path in paths or row.name in paths
 
 
 def _then(done: object, job: Job) -> str:

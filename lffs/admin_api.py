@@ -36,8 +36,31 @@ class AdminApi(Protocol):
         """Return the manifest as it is exported."""
         ...
 
-    def verify(self) -> Answer[JsonObject]:
+    def verify(self, repair: bool) -> Answer[JsonObject]:
         """Return ok, missing, phantom, corrupt and unowned: the manifests against the disk."""
+        ...
+
+    def clean(
+        self,
+        job: str | None,
+        pattern: str | None,
+        older_than_s: float | None,
+        types: list[str] | None,
+        dry_run: bool,
+    ) -> Answer[JsonObject]:
+        """Delete for good what these name, or only say what that is: dry_run, removed, failed, bytes."""
+        ...
+
+    def restore(self, job: str, paths: list[str]) -> Answer[JsonObject]:
+        """Bring hidden files back to view: restored and failed."""
+        ...
+
+    def explain(self, path: str) -> Answer[JsonObject]:
+        """Return what gives the file at *path* its type, and what will happen to it."""
+        ...
+
+    def expiring(self, within_s: float) -> Answer[list[JsonObject]]:
+        """Return what will be deleted for good within so many seconds."""
         ...
 
     def health(self) -> Answer[JsonObject]:
@@ -71,7 +94,25 @@ CALLS: Mapping[str, Call] = {
         lambda admin, given: admin.status(given["job"], given["status"]),
     ),
     "manifest": Call({"job": _TEXT}, lambda admin, given: admin.manifest(given["job"])),
-    "verify": Call({}, lambda admin, given: admin.verify()),
+    "verify": Call({"repair": (bool,)}, lambda admin, given: admin.verify(given["repair"])),
+    "clean": Call(
+        {
+            "job": _TEXT_OR_NONE,
+            "pattern": _TEXT_OR_NONE,
+            "older_than_s": (int, float, type(None)),
+            "types": (list, type(None)),
+            "dry_run": (bool,),
+        },
+        lambda admin, given: admin.clean(**given),
+    ),
+    "restore": Call(
+        {"job": _TEXT, "paths": (list,)},
+        lambda admin, given: admin.restore(given["job"], list(map(str, given["paths"]))),
+    ),
+    "explain": Call({"path": _TEXT}, lambda admin, given: admin.explain(given["path"])),
+    "expiring": Call(
+        {"within_s": (int, float)}, lambda admin, given: admin.expiring(given["within_s"])
+    ),
     "health": Call({}, lambda admin, given: admin.health()),
     "reload": Call({}, lambda admin, given: admin.reload()),
 }

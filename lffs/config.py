@@ -114,6 +114,8 @@ class CleanupSettings(_Section):
     debug_mode_disables: bool = True
     min_free: Annotated[MinFree | None, PlainValidator(_read_min_free)] = None
     min_free_overrides_retention: bool = False
+    # A cleanup that would take more of a job's bytes than this stops and says so; None: no limit.
+    max_share: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
 
     @property
     def policy(self) -> CleanupPolicy:

@@ -43,6 +43,12 @@ class UnknownJobError(LffsError, LookupError):
     errno = errno.ENOENT
 
 
+class CleanRefusedError(LffsError):
+    """A cleanup would take more of a job than cleanup.max_share allows; nothing was touched."""
+
+    errno = errno.EPERM
+
+
 class StoreError(LffsError):
     """The manifest store can't be opened, read or written."""
 

@@ -50,8 +50,29 @@ class RemoteAdmin:
     def manifest(self, job: str) -> JsonObject:
         return self._call("manifest", job=job)  # type: ignore[no-any-return]
 
-    def verify(self) -> JsonObject:
-        return self._call("verify")  # type: ignore[no-any-return]
+    def verify(self, repair: bool = False) -> JsonObject:
+        return self._call("verify", repair=repair)  # type: ignore[no-any-return]
+
+    def clean(
+        self,
+        job: str | None,
+        pattern: str | None,
+        older_than_s: float | None,
+        types: list[str] | None,
+        dry_run: bool,
+    ) -> JsonObject:
+        return self._call(  # type: ignore[no-any-return]
+            "clean", job=job, pattern=pattern, older_than_s=older_than_s, types=types, dry_run=dry_run
+        )
+
+    def restore(self, job: str, paths: list[str]) -> JsonObject:
+        return self._call("restore", job=job, paths=paths)  # type: ignore[no-any-return]
+
+    def explain(self, path: str) -> JsonObject:
+        return self._call("explain", path=path)  # type: ignore[no-any-return]
+
+    def expiring(self, within_s: float) -> list[JsonObject]:
+        return self._call("expiring", within_s=within_s)  # type: ignore[no-any-return]
 
     def health(self) -> JsonObject:
         return self._call("health")  # type: ignore[no-any-return]

@@ -71,6 +71,7 @@ def add_commands(
         ' "unowned": in the state directory, but no job\'s.',
     )
     add_target(verify)
+    verify.add_argument("--repair", action="store_true", help="make the manifests agree with the disk first")
     verify.set_defaults(command=_verify)
 
 
@@ -118,7 +119,7 @@ def _manifest(args: argparse.Namespace) -> Exit:
 
 
 def _verify(args: argparse.Namespace) -> Exit:
-    found = ask(args.target, lambda admin: admin.verify())
+    found = ask(args.target, lambda admin: admin.verify(args.repair))
     if args.json:
         print_json(found)
     else:

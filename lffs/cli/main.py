@@ -10,10 +10,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from lffs.cli import config, jobs, mount
+from lffs.cli import clean, config, jobs, mount, run
 from lffs.cli.exits import Exit, report
 
-_GROUPS = (mount, jobs, config)
+_GROUPS = (mount, jobs, clean, run, config)
 
 
 class _ShowVersion(argparse.Action):
