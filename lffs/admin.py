@@ -1,31 +1,45 @@
-"""What people ask of a store, answered from it: the rows of `lffs jobs`, a job in full, verify.
+"""What people and programs ask of a store, answered from it: `lffs jobs`, verify, the library's calls.
 
 The same beside a mounted filesystem (the daemon asks it through its control socket) and on an
 unmounted backing store.  It gathers and words; what a status does is decided below.
 """
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Iterator
-from lffs import __version__
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
+from lffs import __version__
 from lffs.admin_api import JsonObject
-from lffs.backing import Backing, open_backing
+from lffs.backing import Backing, StatusChange, open_backing
+from lffs.classify import pattern_regex
 from lffs.cleanup.manual import Cleaned, NoView, Selection, View, carry_out, plan_clean
 from lffs.cleanup.plan import HOUR_NS
-from lffs.config import load_settings, settings_from_json
-from lffs.jobs import parse_status
+from lffs.cleanup.service import Hidden, Reaped, Restored
+from lffs.cleanup.trash import Deleted
+from lffs.config import load_settings, settings_from_json, settings_to_json, settings_to_values
 from lffs.control_protocol import RequestError
+from lffs.errors import CleanRefusedError, JobBusyError, StoreError
 from lffs.explaining import expiring, explain
-from lffs.manifest.export import text, timestamp
+from lffs.handles import join
+from lffs.jobs import parse_status
+from lffs.manifest.export import export_path, text, timestamp
 from lffs.manifest.records import HideReason, Job, TrashEntry
-from lffs.model import FileType, JobStatus
-from lffs.state_dir import SETTINGS_NAME, state_directory
+from lffs.model import DirectoryType, FileType, JobStatus, JobType
+from lffs.registering import find_to_start, forget, record_directory, record_file
+from lffs.state_dir import SETTINGS_NAME, state_directory, write_private
 from lffs.work import Answer, Work
 
-SetStatus = Callable[[Job, JobStatus], Answer[None]]
+if TYPE_CHECKING:
+    from lffs.clock import Clock
+    from lffs.config import Settings
+
+log = logging.getLogger(__name__)
+
+ChangeStatus = Callable[[Job, JobStatus], StatusChange]
+_Word = TypeVar("_Word", FileType, DirectoryType, JobType)
 
 
 class Admin:
@@ -34,16 +48,23 @@ class Admin:
     def __init__(
         self,
         backing: Backing,
-        set_status: SetStatus,
+        change_status: ChangeStatus,
         *,
+        set_job_type: Callable[[Job, JobType], object] | None = None,
+        has_reaper: bool = False,
         health: Callable[[], JsonObject] | None = None,
         reload: Callable[[], None] | None = None,
         view: View | None = None,
         reread: Callable[[], None] | None = None,
     ) -> None:
-        """*set_status*, *view* and *reread* are the filesystem's where one shows the files."""
+        """*change_status*, *set_job_type*, *view* and *reread* are the filesystem's where one shows the files.
+
+        *has_reaper*: what is past its retention is somebody else's to delete, who minds the clock.
+        """
         self._backing = backing
-        self._set_status = set_status
+        self._change_status = change_status
+        self._set_job_type = set_job_type or backing.set_job_type
+        self._has_reaper = has_reaper
         self._health = health or self._unmounted_health
         self._reload = reload or (lambda: None)
         self._view = view or NoView()
@@ -82,15 +103,16 @@ class Admin:
             "hidden_files": len(self._backing.store.trash(found.number)),
             "hidden_bytes": totals.hidden_bytes,
             "removed_files": len(self._backing.store.removals(found.number)),
+            "manifest_path": str(self._manifest_path(found)),
         }
 
     def status(self, job: str, status: str | None) -> Answer[str]:
         """Set the status, unless None, and return the one that holds then."""
         found = self._backing.jobs.find(job)
         if status is not None:
-            answer = self._set_status(found, parse_status(status.encode("utf-8", "surrogateescape")))
-            if isinstance(answer, Work):
-                work = answer
+            wanted = parse_status(status.encode("utf-8", "surrogateescape"))
+            work = self._change_status(found, wanted).work
+            if work is not None:
                 return Work(run=work.run, finish=lambda done: _then(work.finish(done), found))
         return found.status.value
 
@@ -114,13 +136,14 @@ class Admin:
         dry_run: bool,
     ) -> Answer[JsonObject]:
         """Delete for good what these name, or only say what that would be."""
+        _check_pattern(pattern)
         now_ns = self._backing.clock.wall_ns()
         found = None if job is None else self._backing.jobs.find(job)
         selection = Selection(
             job=None if found is None else found.number,
             pattern=pattern,
             changed_before_ns=None if older_than_s is None else now_ns - round(older_than_s * 1e9),
-            types=None if types is None else frozenset(map(_file_type, types)),
+            types=None if types is None else frozenset(_word(FileType, name) for name in types),
         )
         plan = plan_clean(self._backing.candidates(found), selection)
         if dry_run:
@@ -174,6 +197,154 @@ class Admin:
         until_ns = self._backing.clock.wall_ns() + round(within_s * 1e9)
         return expiring(self._backing, until_ns)
 
+    # -- what the library asks ----------------------------------------------------------------
+
+    def start_job(self, job: str, job_type: str) -> str:
+        """Take a job, whose directory is there, to running with this type; return its id."""
+        type_ = _word(JobType, job_type)
+        found = find_to_start(self._backing, job)
+        self._change_status(found, JobStatus.RUNNING)
+        if found.type is not type_ or not found.type_set:
+            self._set_job_type(found, type_)
+        return found.id
+
+    def complete_job(self, job: str, success: bool) -> Answer[JsonObject]:
+        """Take a job to completed or failed, and say what that did to its files."""
+        found = self._backing.jobs.find(job)
+        status = JobStatus.COMPLETED if success else JobStatus.FAILED
+        try:
+            change = self._change_status(found, status)
+        except (StoreError, JobBusyError) as exc:  # the full disk, a cleanup that goes on: no job's fault
+            return self._report(found, errors=[f"job {found.id} stays {found.status}: {exc}"])
+        return self._changed(found, change)
+
+    def cleanup_job(self, job: str, preserve_on_failure: bool) -> Answer[JsonObject]:
+        """Carry out the policy on a job that ended: hide what came since, delete what is due."""
+        found, cleanup = self._backing.jobs.find(job), self._backing.cleanup
+        now_ns = self._backing.clock.wall_ns()
+        if found.status in (JobStatus.CREATED, JobStatus.RUNNING, JobStatus.CLEANING_UP):
+            why = f"job {found.id} is {found.status}: its temporaries are released by completing it"
+            return self._report(found, errors=[why])
+        if not self._backing.jobs.cleans_automatically(found):
+            return self._report(found)
+        hidden = Hidden()
+        if found.status is JobStatus.FAILED:
+            if not (preserve_on_failure and self._backing.settings.cleanup.preserve_on_failure):
+                hidden = cleanup.release(found, now_ns, self._view.is_open_for_writing)
+                self._view.show_hidden(found, hidden)
+        elif cleanup.plan(found).hide:
+            change = self._change_status(found, JobStatus.COMPLETED)
+            if change.work is not None:
+                return self._changed(found, change)
+            hidden = change.hidden
+        due = [one for one in cleanup.due(now_ns) if one.entry.job == found.number]
+        if self._has_reaper:
+            due = [one for one in due if cleanup.due_time(found, one) == now_ns]
+        reaping = cleanup.reap(due, now_ns, "retention is over")
+        return Work(
+            run=reaping.run,
+            finish=lambda deleted: self._report(found, hidden, reaped=reaping.finish(deleted)),
+        )
+
+    def reap(self) -> Answer[JsonObject]:
+        """Delete what is past its retention, as a round of the reaper does; where there is one: nothing."""
+        if self._has_reaper:
+            return self._report(None)
+        cleanup, now_ns = self._backing.cleanup, self._backing.clock.wall_ns()
+        for job, hidden in cleanup.release_failed(now_ns, self._view.is_open_for_writing):
+            self._view.show_hidden(job, hidden)
+        reaping = cleanup.reap(cleanup.due(now_ns), now_ns, "retention is over")
+
+        def finish(deleted: list[Deleted]) -> JsonObject:
+            report = self._report(None, reaped=reaping.finish(deleted))
+            cleanup.settle_ended(now_ns)
+            return report
+
+        return Work(run=reaping.run, finish=finish)
+
+    def _changed(self, job: Job, change: StatusChange) -> Answer[JsonObject]:
+        work = change.work
+        if work is None:
+            return self._report(job, change.hidden, change.restored)
+
+        def finish(done: object) -> JsonObject:
+            work.finish(done)
+            return self._report(job, change.hidden, change.restored, change.reaped)
+
+        return Work(run=work.run, finish=finish)
+
+    def _report(
+        self,
+        job: Job | None,
+        hidden: Hidden | None = None,
+        restored: Restored | None = None,
+        reaped: Reaped | None = None,
+        errors: list[str] | None = None,
+    ) -> JsonObject:
+        """Say what became of files: removed ones are out of view or deleted, paths below the mountpoint."""
+        hidden, restored, reaped = hidden or Hidden(), restored or Restored(), reaped or Reaped()
+        paths = {one.number: one.path for one in self._backing.store.jobs(ended=True)}
+        failed = [(one, why) for one, why in hidden.failed]
+        failed += [(one.entry, why) for one, why in (*restored.failed, *reaped.failed)]
+        self._backing.export_changed()
+        return {
+            "removed": sorted(
+                {
+                    text(join(paths[one.entry.job], one.entry.path))
+                    for one in (*hidden.files, *reaped.removed)
+                    if one.entry.job in paths
+                }
+            ),
+            "restored": [text(join(paths[one.entry.job], one.entry.path)) for one in restored.files],
+            "failed": [
+                {"path": text(join(paths[entry.job], entry.path)), "reason": why} for entry, why in failed
+            ],
+            "directories": [text(path) for path in hidden.directories],
+            "bytes": reaped.bytes_freed,
+            "errors": [*(errors or []), *self._refusal(job, hidden)],
+        }
+
+    def _refusal(self, job: Job | None, hidden: Hidden) -> list[str]:
+        """Say why nothing was hidden although something was to be: cleanup.max_share."""
+        if job is None or hidden.files or hidden.failed or not self._backing.jobs.cleans_automatically(job):
+            return []
+        if job.status not in (JobStatus.COMPLETED, JobStatus.CLEANED):
+            return []
+        try:
+            self._backing.cleanup.refuse_large_share(job, self._backing.cleanup.plan(job).hide)
+        except CleanRefusedError as exc:
+            return [str(exc)]
+        return []
+
+    def add_file(self, job: str, path: str, file_type: str) -> None:
+        """Record a file of the job with this type; it is the job's own from now on."""
+        type_ = _word(FileType, file_type)
+        record_file(self._backing, self._backing.jobs.find(job), path, type_)
+
+    def add_directory(self, job: str, path: str, dir_type: str) -> None:
+        """Record a directory of the job and what it is for."""
+        type_ = _word(DirectoryType, dir_type)
+        record_directory(self._backing, self._backing.jobs.find(job), path, type_)
+
+    def remove_from_manifest(self, job: str, path: str) -> bool:
+        """Drop what is recorded of a path, and tell whether anything was; the file stays."""
+        return forget(self._backing, self._backing.jobs.find(job), path)
+
+    def export(self, job: str) -> str:
+        """Write the manifest's export as it is now and return its path."""
+        found = self._backing.jobs.find(job)
+        self._backing.export(found)
+        return str(self._manifest_path(found))
+
+    def _manifest_path(self, job: Job) -> Path:
+        return export_path(self._backing.state_dir / "manifests", job.path, job.number)
+
+    def config(self) -> JsonObject:
+        """Return the settings in force, by dotted key."""
+        return settings_to_values(self._backing.settings)
+
+    # -- what runs here -----------------------------------------------------------------------
+
     def health(self) -> JsonObject:
         """Return what runs here."""
         return self._health()
@@ -219,7 +390,9 @@ class Admin:
             return "debug mode"
         if job.ended_ns is None and job.status in (JobStatus.CREATED, JobStatus.RUNNING):
             return "adopted" if job.adopted and job.status is JobStatus.CREATED else job.status.value
-        if job.status is JobStatus.FAILED and job.ended_ns is None and policy.preserve_on_failure:
+        is_released = any(one.reason is HideReason.RELEASED for one in hidden)
+        is_preserved = policy.preserve_on_failure and not is_released
+        if job.status is JobStatus.FAILED and job.ended_ns is None and is_preserved:
             hours = policy.failed_retention_hours
             if hours is None:
                 return "failed: kept until someone cleans them"
@@ -245,11 +418,19 @@ class Admin:
         return "; ".join(reasons)
 
 
-def _file_type(name: str) -> FileType:
+def _word(words: type[_Word], name: str) -> _Word:
     try:
-        return FileType(name)
+        return words(name)
     except ValueError:
-        raise RequestError(f"{name!r} is no file type; there are {', '.join(FileType)}") from None
+        raise RequestError(f"{name!r} is no {words.__name__}; there are {', '.join(words)}") from None
+
+
+def _check_pattern(pattern: str | None) -> None:
+    if pattern is not None:
+        try:
+            pattern_regex(pattern)
+        except ValueError as exc:
+            raise RequestError(f"pattern: {exc}") from None
 
 
 def _names(row: TrashEntry, paths: set[bytes]) -> bool:
@@ -261,19 +442,44 @@ def _then(done: object, job: Job) -> str:
 
 
 @contextlib.contextmanager
-def open_unmounted(backing: Path, state_dir: Path | None = None) -> Iterator[Admin]:
-    """Open a backing store that is not mounted for administration; takes its lock meanwhile.
+def open_unmounted(
+    backing: Path,
+    state_dir: Path | None = None,
+    *,
+    settings: "Settings | None" = None,
+    clock: "Clock | None" = None,
+) -> Iterator[Backing]:
+    """Open a backing store that is not mounted; takes its lock meanwhile.
 
-    It goes by the settings of the last mount.
+    It goes by *settings*, which are remembered for the next opening, or else by those of its last
+    mount or opening.
     """
+    given = settings
+    if settings is None:
+        settings = _remembered_settings(state_dir or state_directory(backing))
+    with open_backing(backing, settings, state_dir=state_dir, clock=clock) as opened:
+        if given is not None:
+            _remember_settings(opened, given)
+        yield opened
+
+
+def _remembered_settings(state_dir: Path) -> "Settings":
     try:
-        text = (state_dir or state_directory(backing)).joinpath(SETTINGS_NAME).read_text()
-        settings = settings_from_json(text)
+        return settings_from_json((state_dir / SETTINGS_NAME).read_text())
     except FileNotFoundError:  # never mounted
-        settings = load_settings(None, os.environ).settings
-    with open_backing(backing, settings, state_dir=state_dir) as opened:
+        return load_settings(None, os.environ).settings
 
-        def set_status(job: Job, status: JobStatus) -> Work[Any, None] | None:
-            return opened.set_status(job, status, lambda identity: False).work
 
-        yield Admin(opened, set_status)
+def _remember_settings(opened: Backing, settings: "Settings") -> None:
+    """Whoever opens the store next is to read its jobs by the same roots and rules."""
+    file, content = opened.state_dir / SETTINGS_NAME, settings_to_json(settings).encode()
+    try:
+        if not file.exists() or file.read_bytes() != content:
+            write_private(file, content)
+    except OSError as exc:
+        log.warning("cannot note the settings for the next opening: %s", exc)
+
+
+def admin_of_unmounted(opened: Backing) -> Admin:
+    """Return who answers for a store that nobody shows."""
+    return Admin(opened, lambda job, status: opened.set_status(job, status, lambda identity: False))

@@ -63,6 +63,48 @@ class AdminApi(Protocol):
         """Return what will be deleted for good within so many seconds."""
         ...
 
+    def start_job(self, job: str, job_type: str) -> Answer[str]:
+        """Take a job whose directory is there to running; return its id.
+
+        UnknownJobError where there is no directory, InvalidJobIdError where there can't be a job.
+        """
+        ...
+
+    def complete_job(self, job: str, success: bool) -> Answer[JsonObject]:
+        """Take a job to completed or failed: removed, restored, failed, directories, bytes, errors."""
+        ...
+
+    def cleanup_job(self, job: str, preserve_on_failure: bool) -> Answer[JsonObject]:
+        """Carry out the policy on a job that ended; answers as complete_job does."""
+        ...
+
+    def reap(self) -> Answer[JsonObject]:
+        """Delete what is past its retention, on a store that nobody does it for; answers as cleanup_job."""
+        ...
+
+    def add_file(self, job: str, path: str, file_type: str) -> Answer[None]:
+        """Record a file with this type.
+
+        *path*, here and below, is relative to the job, or begins with a slash at the mountpoint.
+        """
+        ...
+
+    def add_directory(self, job: str, path: str, dir_type: str) -> Answer[None]:
+        """Record a directory and what it is for."""
+        ...
+
+    def remove_from_manifest(self, job: str, path: str) -> Answer[bool]:
+        """Drop what is recorded of a path, and tell whether anything was."""
+        ...
+
+    def export(self, job: str) -> Answer[str]:
+        """Write the manifest's export as it is now and return its path."""
+        ...
+
+    def config(self) -> Answer[JsonObject]:
+        """Return the settings in force, by dotted key."""
+        ...
+
     def health(self) -> Answer[JsonObject]:
         """Return at least pid, version, mountpoint, backing and transport."""
         ...
@@ -113,6 +155,25 @@ CALLS: Mapping[str, Call] = {
     "expiring": Call(
         {"within_s": (int, float)}, lambda admin, given: admin.expiring(given["within_s"])
     ),
+    "start_job": Call({"job": _TEXT, "job_type": _TEXT}, lambda admin, given: admin.start_job(**given)),
+    "complete_job": Call(
+        {"job": _TEXT, "success": (bool,)}, lambda admin, given: admin.complete_job(**given)
+    ),
+    "cleanup_job": Call(
+        {"job": _TEXT, "preserve_on_failure": (bool,)}, lambda admin, given: admin.cleanup_job(**given)
+    ),
+    "reap": Call({}, lambda admin, given: admin.reap()),
+    "add_file": Call(
+        {"job": _TEXT, "path": _TEXT, "file_type": _TEXT}, lambda admin, given: admin.add_file(**given)
+    ),
+    "add_directory": Call(
+        {"job": _TEXT, "path": _TEXT, "dir_type": _TEXT}, lambda admin, given: admin.add_directory(**given)
+    ),
+    "remove_from_manifest": Call(
+        {"job": _TEXT, "path": _TEXT}, lambda admin, given: admin.remove_from_manifest(**given)
+    ),
+    "export": Call({"job": _TEXT}, lambda admin, given: admin.export(given["job"])),
+    "config": Call({}, lambda admin, given: admin.config()),
     "health": Call({}, lambda admin, given: admin.health()),
     "reload": Call({}, lambda admin, given: admin.reload()),
 }

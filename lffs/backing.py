@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from lffs import syscalls
 from lffs.classify import Classifier
+from lffs.cleanup.manual import Candidate
 from lffs.cleanup.plan import effective_type
-from lffs.cleanup.service import CleanupService, HeldPredicate, Hidden, Restored
+from lffs.cleanup.service import Cleanup, HeldPredicate, Hidden, Reaped, Restored
 from lffs.cleanup.trash import Trash
 from lffs.clock import Clock, SystemClock
 from lffs.directories import Directories
@@ -28,7 +29,7 @@ from lffs.errors import MountError, NewerStoreError, StoreError, StoreInUseError
 from lffs.handles import DirectoryHandles, join, split
 from lffs.jobs import Jobs
 from lffs.manifest import export, scan
-from lffs.manifest.records import NO_MARK, Entry, Job
+from lffs.manifest.records import NO_MARK, Entry, Job, TrashEntry
 from lffs.manifest.store import Store
 from lffs.model import FileIdentity, FileType, JobStatus, JobType
 from lffs.state_dir import STATE_NAME, point_to_state_directory, state_directory
@@ -62,6 +63,7 @@ class StatusChange:
     hidden: Hidden = field(default_factory=Hidden)
     restored: Restored = field(default_factory=Restored)
     work: Work[Any, None] | None = None  # deleting at once: retention is 0
+    reaped: Reaped = field(default_factory=Reaped)  # by that work, once it is finished
 
 
 class Backing:
@@ -87,8 +89,15 @@ class Backing:
         self.settings = settings
         self.classifier = Classifier(settings.classify)
         self.jobs = Jobs(store, settings)
+        self.jobs.began = self._declare_directories
         self.directories = Directories(store, self.handles, staging_fd)
-        self.cleanup = CleanupService(store, self.jobs, self.directories, self.handles, trash, settings)
+        self.cleanup = Cleanup(store, self.jobs, self.directories, self.handles, trash, settings)
+        store.rolled_back = self._rolled_back
+
+    def _rolled_back(self) -> None:
+        """What the store could not keep was not answered yet: it does not hold in memory either."""
+        self.jobs.reload()
+        self.directories.reload()
 
     def configure(self, settings: "Settings") -> None:
         """Take over a new configuration; files that rules typed are typed anew."""
@@ -146,6 +155,32 @@ class Backing:
         hidden = {one.entry.identity: one.entry.size for one in self.store.trash(job.number)}
         return Totals(files, total, temp_files, temp_bytes, sum(hidden.values()))
 
+    def candidates(self, job: Job | None = None) -> list[Candidate]:
+        """Return what could be cleaned by hand, of one job or of all, in view and hidden."""
+        result = []
+        for one in [job] if job is not None else self.store.jobs(ended=True):
+            live = one if one.ended_ns is not None else self.jobs.at(one.path) or one
+            if live.ended_ns is None:
+                result += [self._candidate(live, entry) for entry in self.store.entries(live.number)]
+            result += [self._candidate(live, row.entry, row) for row in self.store.trash(live.number)]
+        return result
+
+    def _candidate(self, job: Job, entry: Entry, hidden: TrashEntry | None = None) -> Candidate:
+        mark = self.store.mark(entry.identity)
+        found = None if hidden else self.status_of(join(job.path, entry.path))
+        pinned = job.ended_ns is None and self.directories.is_pinned(
+            split(join(job.path, entry.path))[0]
+        )
+        return Candidate(
+            job=job,
+            entry=entry,
+            type=effective_type(entry, mark),
+            size=entry.size if found is None else found.size,
+            changed_ns=max(entry.created_ns, 0 if found is None else found.mtime_ns),
+            is_pinned=mark.keep or pinned,
+            hidden=hidden,
+        )
+
     def manifest(self, job: Job) -> dict[str, Any]:
         """Return the job's manifest for JSON (interface.md)."""
         return export.job_manifest(
@@ -172,40 +207,57 @@ class Backing:
         else:
             change.restored = self.cleanup.run(job, now_ns)
         if job.status is JobStatus.CLEANING_UP:
-            due = [one for one in self.cleanup.due(now_ns) if one.entry.job == job.number]
+            due = self.cleanup.due_at_once(job, now_ns)
             reaping = self.cleanup.reap(due, now_ns, "retention_hours is 0")
             change.work = Work(
                 run=reaping.run,
-                finish=lambda deleted: self._reaped(reaping.finish(deleted)),
+                finish=lambda deleted: self._reaped(change, reaping.finish(deleted)),
             )
         self.export_changed()
         return change
 
-    def _reaped(self, reaped: object) -> None:
+    def _reaped(self, change: StatusChange, reaped: Reaped) -> None:
+        change.reaped = reaped
         self.export_changed()
 
     def export_changed(self) -> None:
-        """Write the exports of the jobs whose status changed since the last time."""
+        """Write the exports of the jobs whose status or path changed since the last time."""
+        for path, number in self.jobs.take_left():
+            export.remove_export(self.state_dir / "manifests", path, number)
         for job in self.jobs.take_changed():
             self.export(job)
 
-    def set_job_type(self, job: Job, type_: JobType | None) -> None:
-        """Set a job's type: its files are typed by that type's rules, its directories declared."""
+    def set_job_type(self, job: Job, type_: JobType | None) -> tuple[list[bytes], list[bytes]]:
+        """Set a job's type: its files are typed by that type's rules, its directories declared.
+
+        Returns the directories that vanished and those that came, by their paths.
+        """
         self.jobs.set_type(job, type_, self.clock.wall_ns())
         self._classify_anew(job)
-        declared = self.settings.directories.types.get(job.type, {})
-        wanted = {join(job.path, os.fsencode(path)) for path in declared.values()}
-        for directory in reversed(self.store.directories(job.path)):
-            if directory.declared and directory.path not in wanted:
-                if self.directories.lazy(directory.path) and not self.directories.lazy_names(directory.path):
-                    self.directories.remove(directory.path)
-        status = self.status_of(job.path)
-        if status is not None:
-            self.declare_directories(job, status)
+        vanished = self._drop_undeclared(job)
+        made = self._declare_directories(job)
         self.store.commit()
+        return vanished, made
 
-    def declare_directories(self, job: Job, status: Stat) -> None:
+    def _drop_undeclared(self, job: Job) -> list[bytes]:
+        """Remove what was declared for another type, where nothing is in it yet."""
+        declared = self.settings.directories.types.get(job.type, {}).values()
+        wanted = {join(job.path, os.fsencode(path)) for path in declared}
+        dropped = []
+        for directory in reversed(self.store.directories(job.path)):  # what is below comes first
+            path = directory.path
+            if directory.declared and path not in wanted and self.directories.lazy(path):
+                if not self.directories.lazy_names(path):
+                    self.directories.remove(path)
+                    dropped.append(path)
+        return dropped
+
+    def _declare_directories(self, job: Job) -> list[bytes]:
         """Make the directories that directories.types declares for the job's type: lazily."""
+        made: list[bytes] = []
+        like = self.status_of(job.path)
+        if like is None:
+            return made
         for below in self.settings.directories.types.get(job.type, {}).values():
             path = job.path
             for name in os.fsencode(below).split(b"/"):
@@ -213,12 +265,14 @@ class Backing:
                 if self.status_of(path) is None:
                     self.directories.make_lazy(
                         path,
-                        mode=status.mode,
-                        uid=status.uid,
-                        gid=status.gid,
+                        mode=like.mode,
+                        uid=like.uid,
+                        gid=like.gid,
                         now_ns=self.clock.wall_ns(),
                         declared=True,
                     )
+                    made.append(path)
+        return made
 
     def forget_mark(self, identity: FileIdentity) -> None:
         """The last name of a file is gone, and with it what xattrs said of it."""
@@ -228,13 +282,18 @@ class Backing:
 
     # -- records against disk -----------------------------------------------------------------
 
-    def reconcile(self, *, rebuilt: bool = False) -> int:
-        """Make the records agree with the disk; return how many changed."""
+    def reconcile(self, *, rebuilt: bool = False, beside: bool = False) -> int:
+        """Make the records agree with the disk; return how many changed (see Reconciler)."""
         reconciler = scan.Reconciler(
-            self.store, self.jobs, self.directories, self.classifier, rebuilt=rebuilt
+            self.store, self.jobs, self.directories, self.classifier, rebuilt=rebuilt, beside=beside
         )
         disk = scan.walk_jobs(self.handles, self.jobs.roots)
         return reconciler.reconcile(disk, self.clock.wall_ns())
+
+    def repair(self) -> int:
+        """Make the records agree with the disk and the trash; return how many changed."""
+        self.cleanup.mend_trash(self.clock.wall_ns())
+        return self.reconcile(beside=True)
 
     def verify(self) -> Work[list[scan.JobOnDisk], dict[str, Any]]:
         """Return the work of comparing every record with the disk (interface.md, lffs verify)."""

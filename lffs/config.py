@@ -251,9 +251,14 @@ def show_settings(loaded: LoadedSettings) -> list[ShownSetting]:
     ]
 
 
-def settings_to_json(loaded: LoadedSettings) -> str:
-    """Return the effective settings as text that `settings_from_json` reads."""
-    return json.dumps({shown.key: shown.value for shown in show_settings(loaded)})
+def settings_to_values(settings: Settings) -> dict[str, object]:
+    """Return every key with its value as plain data, such as `load_settings` takes as overrides."""
+    return {key: _plain(_value_at(settings, key)) for key in _KEYS}
+
+
+def settings_to_json(settings: Settings) -> str:
+    """Return the settings as text that `settings_from_json` reads."""
+    return json.dumps(settings_to_values(settings))
 
 
 def settings_from_json(text: str) -> Settings:

@@ -94,7 +94,7 @@ def _raise_descriptor_limit() -> None:
 def _remember_settings(backing: Backing, loaded: "LoadedSettings") -> None:
     """Leave the settings beside the store, so that commands on it unmounted go by the same."""
     try:
-        write_private(backing.state_dir / SETTINGS_NAME, settings_to_json(loaded).encode())
+        write_private(backing.state_dir / SETTINGS_NAME, settings_to_json(loaded.settings).encode())
     except OSError as exc:
         log.warning("cannot note the settings for unmounted commands: %s", exc)
 
@@ -129,7 +129,14 @@ class _Daemon:
     async def serve(self, ready: Callable[[], None]) -> None:
         """Serve until unmounted.  No task outlives this call, and one that crashes ends them all."""
         admin = Admin(
-            self._backing, self._fs.set_status, health=self._health, reload=self._reload
+            self._backing,
+            self._fs.change_status,
+            set_job_type=self._fs.set_job_type,
+            has_reaper=True,
+            health=self._health,
+            reload=self._reload,
+            view=self._fs,
+            reread=self._fs.reread,
         )
         state_fd = os.open(self._backing.state_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

@@ -9,6 +9,7 @@ number in the mount is not the backing store's.
 
 import contextlib
 import errno
+import logging
 import os
 import stat
 
@@ -16,8 +17,10 @@ from lffs import syscalls
 from lffs.handles import DirectoryHandles, split
 from lffs.manifest.records import UNKNOWN_CREATOR, Creator, Directory, DirectoryState
 from lffs.manifest.store import Store
-from lffs.model import FileIdentity
+from lffs.model import DirectoryType, FileIdentity
 from lffs.syscalls import Stat
+
+log = logging.getLogger(__name__)
 
 # Inode numbers that lffs hands out itself start here: above what backing filesystems count to.
 FIRST_OWN_NUMBER = 1 << 48
@@ -36,12 +39,16 @@ class Directories:
         self._store = store
         self._handles = handles
         self._staging_fd = staging_fd
+        self._next_number = FIRST_OWN_NUMBER
+        self.reload()
+
+    def reload(self) -> None:
+        """Take everything from the store: at the start, and when it lost what was not committed."""
         self._lazy: dict[bytes, Directory] = {}
         self._lazy_names: dict[bytes, set[bytes]] = {}
         self._numbers: dict[FileIdentity, int] = {}
         self._pinned: set[bytes] = set()
-        self._next_number = FIRST_OWN_NUMBER
-        for directory in store.directories():
+        for directory in self._store.directories():
             self._remember(directory)
 
     # -- looking ------------------------------------------------------------------------------
@@ -131,6 +138,7 @@ class Directories:
                 creator=creator,
                 identity=identity_of(status),
                 keep=known.keep if known else False,
+                type=known.type if known else None,
             )
         )
 
@@ -156,6 +164,15 @@ class Directories:
         directory.keep = keep
         self._put(directory)
 
+    def set_type(self, path: bytes, status: Stat, type_: DirectoryType) -> None:
+        """Say what the directory at *path*, real or lazy, is for."""
+        if path not in self._lazy:
+            self.record_real(path, status)
+        directory = self._lazy.get(path) or self._store.directory(path)
+        assert directory is not None
+        directory.type = type_
+        self._put(directory)
+
     def remove(self, path: bytes) -> None:
         """Forget the directory at *path*: it was removed."""
         directory = self._lazy.get(path) or self._store.directory(path)
@@ -176,6 +193,18 @@ class Directories:
         for directory in moved:
             self._remember(directory)
         return moved
+
+    def exchange(self, first: bytes, second: bytes) -> None:
+        """Follow the exchange of two paths: what is remembered at and below each has the other's."""
+        there = [(directory, first, second) for directory in self._store.directories(first)]
+        back = [(directory, second, first) for directory in self._store.directories(second)]
+        for directory, _, _ in there + back:
+            self._forget_in_memory(directory)
+            self._store.remove_directory(directory.path)
+        for directory, old, new in there + back:
+            directory.path = new + directory.path[len(old) :]
+            self._store.put_directory(directory)
+            self._remember(directory)
 
     # -- making for real ----------------------------------------------------------------------
 
@@ -255,9 +284,11 @@ class Directories:
             xattrs = syscalls.all_xattrs(parent_fd, name)
             os.rmdir(name, dir_fd=parent_fd)
         except OSError as exc:
-            if exc.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.EBUSY):
-                return None
-            raise
+            # Another user's, an immutable one, one that something is mounted on: it stays, and the
+            # job it is in completes all the same.
+            if exc.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.ENOTDIR):
+                log.warning("cannot remove the empty directory %s: %s", os.fsdecode(path), exc.strerror)
+            return None
         self._handles.forget(path)
         return Directory(
             path=path,
@@ -273,6 +304,7 @@ class Directories:
             creator=known.creator if known else UNKNOWN_CREATOR,
             declared=known.declared if known else False,
             xattrs=xattrs,
+            type=known.type if known else None,
         )
 
     def hidden(self, job_path: bytes) -> list[Directory]:
@@ -284,22 +316,37 @@ class Directories:
         ]
 
     def reappear(self, directory: Directory) -> None:
-        """Bring a vanished directory back to view, lazy as yet; a real one of that name wins."""
+        """Bring a vanished directory back to view, lazy as yet; a real one of that name wins.
+
+        It stays away where its parent was removed.
+        """
         parent, name = split(directory.path)
         if directory.path in self._lazy:
             return
         if parent not in self._lazy:
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                if syscalls.exists(self._handles.open(parent), name):
-                    self._store.remove_directory(directory.path)
-                    return
+            try:
+                is_there = syscalls.exists(self._handles.open(parent), name)
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            if is_there:
+                self._store.remove_directory(directory.path)
+                return
         directory.state = DirectoryState.LAZY
         self._put(directory)
 
-    def make_again(self, path: bytes, like: Stat) -> None:
+    def make_again(self, path: bytes, like: Stat, xattrs: dict[str, bytes]) -> None:
         """Make a directory that was removed, with the mode and owner of *like*."""
-        self.make_lazy(path, mode=like.mode, uid=like.uid, gid=like.gid, now_ns=like.mtime_ns)
+        directory = self.make_lazy(
+            path, mode=like.mode, uid=like.uid, gid=like.gid, now_ns=like.mtime_ns
+        )
+        directory.xattrs = xattrs
         self.materialise(path)
+
+    def drop_below(self, path: bytes) -> None:
+        """Forget the directory at *path* and all below it: it was removed beside lffs."""
+        for directory in self._store.directories(path):
+            self._forget_in_memory(directory)
+            self._store.remove_directory(directory.path)
 
     def drop_hidden(self, job_path: bytes) -> None:
         """Forget a job's vanished directories: nothing can come back to them any more."""

@@ -37,6 +37,12 @@ class InvalidJobIdError(LffsError, ValueError):
     errno = errno.EINVAL
 
 
+class InvalidPathError(LffsError, ValueError):
+    """No path of a file or directory in the job: empty, with ``..``, or one that lies elsewhere."""
+
+    errno = errno.EINVAL
+
+
 class UnknownJobError(LffsError, LookupError):
     """No job of that id is recorded."""
 

@@ -16,7 +16,7 @@ def explain(backing: Backing, path: bytes) -> JsonObject:
     The file need not exist: then it says what would be.  A path may use a job's status suffix.
     Raises InvalidJobIdError for a path that is in no job.
     """
-    job, below = _in_job(backing, path)
+    job, below = in_job(backing, path)
     found = backing.classifier.explain(below, job.type)
     entry = backing.store.entry(job.number, below)
     hidden = backing.store.trash_at(job.number, below)
@@ -42,8 +42,11 @@ def _rule(match: str, type_: str) -> JsonObject:
     return {"match": match, "type": type_}
 
 
-def _in_job(backing: Backing, path: bytes) -> tuple[Job, bytes]:
-    """Return the job and the path below it, whatever name of the job the path uses."""
+def in_job(backing: Backing, path: bytes) -> tuple[Job, bytes]:
+    """Return the job and the path below it, whatever name of the job the path uses.
+
+    Raises InvalidJobIdError for a path that is in no job.
+    """
     parts = path.split(b"/")
     for depth in range(1, len(parts)):
         top = b"/".join(parts[:depth])

@@ -6,9 +6,12 @@ jobs; who needs to be sure that a path still leads to the same directory compare
 """
 
 import os
+import resource
 from collections import OrderedDict
 
 from lffs import syscalls
+
+_MOST_OPEN, _FEWEST_OPEN = 1024, 16
 
 ROOT = b""  # the path of the backing directory itself; paths never start or end with "/"
 
@@ -36,9 +39,11 @@ class DirectoryHandles:
     so an operation may use the few that it needs.  A thread takes an ``os.dup`` of it.
     """
 
-    def __init__(self, root_fd: int, limit: int = 1024) -> None:
+    def __init__(self, root_fd: int, limit: int | None = None) -> None:
+        """*limit* is by default a quarter of what the process may open: the rest is for open files."""
         self.root_fd = root_fd
-        self._limit = limit
+        may_open = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._limit = limit or min(_MOST_OPEN, max(_FEWEST_OPEN, may_open // 4))
         self._open: OrderedDict[bytes, int] = OrderedDict()
 
     def __len__(self) -> int:

@@ -5,9 +5,10 @@ the job.  This module keeps the jobs in memory, written through to the store, an
 status that a job takes.  What follows from a status for files is `lffs.cleanup`'s.
 """
 
+import dataclasses
 import fnmatch
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from lffs.errors import InvalidJobIdError, InvalidStatusError, JobBusyError, UnknownJobError
@@ -104,14 +105,26 @@ class Jobs:
 
     def __init__(self, store: Store, settings: "Settings") -> None:
         self._store = store
+        self.began: Callable[[Job], object] = lambda job: None  # told of each job that begins
         self.configure(settings)
         self._live = {job.path: job for job in store.jobs()}
         self._changed: dict[int, Job] = {}
+        self._left: dict[bytes, int] = {}
 
     def configure(self, settings: "Settings") -> None:
         """Take over new settings: roots for what is made from now on, policy at once."""
         self._settings = settings
         self.roots = JobRoots(settings.jobs.roots)
+
+    def reload(self) -> None:
+        """The store lost records: the jobs are again what it has, the very objects where it has them."""
+        known = {job.number: job for job in self._live.values()}
+        self._live = {}
+        for stored in self._store.jobs():
+            job = known.get(stored.number, stored)
+            for item in dataclasses.fields(Job):
+                setattr(job, item.name, getattr(stored, item.name))
+            self._live[job.path] = job
 
     # -- finding ------------------------------------------------------------------------------
 
@@ -194,6 +207,7 @@ class Jobs:
         )
         self._store.add_job(job)
         self._live[path] = job
+        self.began(job)
         return job
 
     def check_settable(self, job: Job) -> None:
@@ -212,9 +226,20 @@ class Jobs:
         self.update(job, now_ns)
 
     def take_changed(self) -> list[Job]:
-        """Return the jobs whose status changed since the last call: their exports are old."""
+        """Return the jobs whose status or path changed since the last call: their exports are old.
+
+        One that has ended is among them only where no other job has its path now.
+        """
         changed, self._changed = list(self._changed.values()), {}
-        return changed
+        return [job for job in changed if self._live.get(job.path, job) is job]
+
+    def take_left(self) -> list[tuple[bytes, int]]:
+        """Return what paths were left since the last call that no job has, and the leaver's number.
+
+        The exports there are to go.
+        """
+        left, self._left = self._left, {}
+        return [(path, number) for path, number in left.items() if path not in self._live]
 
     def set_type(self, job: Job, type: JobType | None, now_ns: int) -> None:
         """Set the job's type; None restores the configuration's default."""
@@ -229,16 +254,34 @@ class Jobs:
 
     def move(self, job: Job, path: bytes, now_ns: int) -> None:
         """Follow the rename of the job's directory to another path that is a job's."""
-        del self._live[job.path]
-        job.path = path
-        self._live[path] = job
-        self.update(job, now_ns)
+        self.move_all([(job, path)], now_ns)
+
+    def move_all(self, moves: list[tuple[Job, bytes]], now_ns: int) -> None:
+        """Follow several renames at once: each may take the path that another leaves."""
+        for job, _ in moves:
+            del self._live[job.path]
+            self._left[job.path] = job.number
+            self._changed[job.number] = job
+            if len(moves) > 1:  # the store holds a path once: first out of each other's way
+                job.path = b"\0%d" % job.number
+                self._store.update_job(job)
+        for job, path in moves:
+            job.path = path
+            self._live[path] = job
+            self.update(job, now_ns)
 
     def end(self, job: Job, now_ns: int) -> None:
         """The job's directory is gone: its record and its trash stay for their retention."""
         del self._live[job.path]
         job.ended_ns = now_ns
+        self._changed[job.number] = job
         self.update(job, now_ns)
+
+    def forget(self, job: Job) -> None:
+        """Drop the record of a job that has ended, and all that was recorded of it."""
+        self._store.forget_job(job.number)
+        self._changed.pop(job.number, None)
+        self._left[job.path] = job.number
 
 
 def suffixed(name: bytes, status: JobStatus) -> bytes:

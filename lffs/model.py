@@ -62,6 +62,29 @@ class DirectoryType(enum.StrEnum):
     SUBTITLES = "subtitles"
 
 
+# What a job's directories are called (requirement 1.4); its base is its own directory.
+DIRECTORY_NAMES = {
+    DirectoryType.TEMP: "temp",
+    DirectoryType.SLIDES: "slides",
+    DirectoryType.EXPRESSIONS: "expressions",
+    DirectoryType.SHORTS: "shorts",
+    DirectoryType.LONG_FORM: "long_form",
+    DirectoryType.METADATA: "metadata",
+    DirectoryType.SUBTITLES: "subtitles",
+}
+
+_EVERY_JOB = frozenset({DirectoryType.BASE, DirectoryType.TEMP, DirectoryType.METADATA})
+# The directories that a job of each type needs (requirements 1.1 and 1.2); it gets no other.
+NEEDED_DIRECTORIES = {
+    JobType.SHORT_FORM: _EVERY_JOB
+    | {DirectoryType.SLIDES, DirectoryType.EXPRESSIONS, DirectoryType.SUBTITLES, DirectoryType.SHORTS},
+    JobType.LONG_FORM: _EVERY_JOB
+    | {DirectoryType.SLIDES, DirectoryType.EXPRESSIONS, DirectoryType.SUBTITLES, DirectoryType.LONG_FORM},
+    JobType.EXPRESSION_ONLY: _EVERY_JOB | {DirectoryType.EXPRESSIONS, DirectoryType.SUBTITLES},
+    JobType.SLIDES_ONLY: _EVERY_JOB | {DirectoryType.SLIDES},
+}
+
+
 class JobStatus(enum.StrEnum):
     """Where a job stands; the values are what user.lffs.status reads and writes."""
 

@@ -231,7 +231,8 @@ def find_target(text: str) -> Target:
 def is_dead_mount(path: Path) -> bool:
     """Tell whether *path* is on a FUSE mount whose daemon is gone."""
     try:
-        os.stat(path)
+        # Not stat, which the kernel goes on answering from what it remembers of a live mount.
+        os.statvfs(path)
     except OSError as exc:
         # The latter for a question that was under way when the daemon died.
         return exc.errno in (errno.ENOTCONN, errno.ECONNABORTED)

@@ -13,6 +13,7 @@ import trio
 
 from lffs.backing import Backing
 from lffs.clock import Clock
+from lffs.errors import LffsError
 from lffs.fs.filesystem import Filesystem
 from lffs.manifest.records import TrashEntry
 from lffs.threads import carry_out
@@ -85,7 +86,11 @@ class Reaper:
     async def run(self) -> None:
         """Look, delete, wait; until cancelled."""
         while True:
-            await self.round()
+            try:
+                await self.round()
+            except (LffsError, OSError) as exc:
+                # The disk's trouble is not the mount's: the next round tries again.
+                log.warning("reaping: %s; tried again in the next round", exc)
             with trio.move_on_after(self._wait_s()):
                 await self._woken.wait()
             self._woken = trio.Event()

@@ -74,6 +74,35 @@ class RemoteAdmin:
     def expiring(self, within_s: float) -> list[JsonObject]:
         return self._call("expiring", within_s=within_s)  # type: ignore[no-any-return]
 
+    def start_job(self, job: str, job_type: str) -> str:
+        return self._call("start_job", job=job, job_type=job_type)  # type: ignore[no-any-return]
+
+    def complete_job(self, job: str, success: bool) -> JsonObject:
+        return self._call("complete_job", job=job, success=success)  # type: ignore[no-any-return]
+
+    def cleanup_job(self, job: str, preserve_on_failure: bool) -> JsonObject:
+        return self._call(  # type: ignore[no-any-return]
+            "cleanup_job", job=job, preserve_on_failure=preserve_on_failure
+        )
+
+    def reap(self) -> JsonObject:
+        return self._call("reap")  # type: ignore[no-any-return]
+
+    def add_file(self, job: str, path: str, file_type: str) -> None:
+        self._call("add_file", job=job, path=path, file_type=file_type)
+
+    def add_directory(self, job: str, path: str, dir_type: str) -> None:
+        self._call("add_directory", job=job, path=path, dir_type=dir_type)
+
+    def remove_from_manifest(self, job: str, path: str) -> bool:
+        return self._call("remove_from_manifest", job=job, path=path)  # type: ignore[no-any-return]
+
+    def export(self, job: str) -> str:
+        return self._call("export", job=job)  # type: ignore[no-any-return]
+
+    def config(self) -> JsonObject:
+        return self._call("config")  # type: ignore[no-any-return]
+
     def health(self) -> JsonObject:
         return self._call("health")  # type: ignore[no-any-return]
 

@@ -1,5 +1,6 @@
 """What every test may use, and what none may leave behind."""
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,23 +10,32 @@ import pytest
 from tests.harness import Mounted
 
 
-@pytest.fixture
-def make_mount(tmp_path: Path) -> Iterator[Callable[..., Mounted]]:
-    """Return a function that mounts (config, options); all is verified and unmounted at the end."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--crash-rounds",
+        type=int,
+        default=10,
+        metavar="N",
+        help="how often the daemon is killed under load (tests/mounted/test_crash.py)",
+    )
+
+
+@contextlib.contextmanager
+def _mounts(directory: Path) -> Iterator[Callable[..., Mounted]]:
     made: list[Mounted] = []
 
     def make(
         config: str = "", options: str = "", *, verify: bool = True, old_kernel: bool = False
     ) -> Mounted:
-        directory = tmp_path / f"mount{len(made)}"
-        directory.mkdir()
-        mounted = Mounted(directory, config, options, old_kernel=old_kernel)
+        place = directory / f"mount{len(made)}"
+        place.mkdir()
+        mounted = Mounted(place, config, options, old_kernel=old_kernel)
         mounted.verify_at_end = verify
         made.append(mounted)
         return mounted.start()
 
-    yield make
     try:
+        yield make
         for mounted in made:
             if mounted.is_running and mounted.verify_at_end:
                 mounted.verify()
@@ -33,6 +43,20 @@ def make_mount(tmp_path: Path) -> Iterator[Callable[..., Mounted]]:
     finally:
         for mounted in made:
             mounted.close()
+
+
+@pytest.fixture
+def make_mount(tmp_path: Path) -> Iterator[Callable[..., Mounted]]:
+    """Return a function that mounts (config, options); all is verified and unmounted at the end."""
+    with _mounts(tmp_path) as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def make_shared_mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Mounted]]:
+    """The same for mounts that the tests of a module share, each test with jobs of its own."""
+    with _mounts(tmp_path_factory.mktemp("shared")) as make:
+        yield make
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ class FakeAdmin:
     def manifest(self, job: str) -> JsonObject:
         return {"version": 1, "job_id": self.show(job)["id"], "files": {"other": ["caf\udce9.txt"]}}
 
-    def verify(self) -> Work[list[str], JsonObject]:
+    def verify(self, repair: bool = False) -> Work[list[str], JsonObject]:
         def scan() -> list[str]:
             report_progress(Progress("files checked", 1, 2))
             return list(self.problems)

@@ -1,6 +1,7 @@
-"""A daemon with a clock that a test sets: ``python tests/serving.py CLOCK BACKING MOUNTPOINT CONFIG OPTIONS [old-kernel]``.
+"""A daemon with a clock that a test sets.
 
-Everything else is the program's own.  CLOCK is a file holding two numbers of nanoseconds that are
+``python tests/serving.py CLOCK BACKING MOUNTPOINT CONFIG OPTIONS [old-kernel]``.  Everything else is the
+program's own.  CLOCK is a file holding two numbers of nanoseconds that are
 added to the wall clock and to the steady one.  With "old-kernel" the kernel's names can't be aged, as
 before Linux 6.16.  Says "ready" on stdout once it serves.
 """
@@ -38,7 +39,7 @@ class SetClock:
 def main() -> None:
     clock, backing, mountpoint, config, options, *quirks = sys.argv[1:]
     if "old-kernel" in quirks:
-        pyfuse.increase_epoch = lambda descriptor: False
+        vars(pyfuse)["increase_epoch"] = lambda descriptor: False
     log_to_stderr(verbose=False)
     wanted = mount_options(
         backing,

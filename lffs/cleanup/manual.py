@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from lffs.classify import pattern_regex
-from lffs.cleanup.service import CleanupService, Hidden, Reaped, Restored
+from lffs.cleanup.service import Cleanup, Hidden, Reaped, Restored
 from lffs.cleanup.trash import Deleted
 from lffs.handles import join
 from lffs.manifest.records import Entry, Job, TrashEntry
@@ -148,7 +148,7 @@ class Cleaned:
 
 
 def carry_out(
-    plan: CleanPlan, service: CleanupService, view: View, now_ns: int, why: str
+    plan: CleanPlan, service: Cleanup, view: View, now_ns: int, why: str
 ) -> Work[list[Deleted], Cleaned]:
     """Return the work of deleting what the plan names; *why* goes into the record.
 

@@ -63,9 +63,11 @@ def due_ns(hidden: TrashEntry, job: Job, retention_now_hours: float, policy: "Fa
     Retention is the longer of the values then and now.  It counts from the moment of hiding, for
     what the pipeline unlinked from completed (or from the end of its job).  A file held open for
     writing is not due before its last close.  A job that runs, or failed with nothing said to
-    release it, keeps everything (requirement 2.4).
+    release it, keeps everything (requirement 2.4).  What lffs did not see being made is not due
+    either, unless the pipeline itself unlinked it.
     """
-    if hidden.held or hidden.entry.origin is not EntryOrigin.RECORDED:
+    seen_made = hidden.entry.origin is EntryOrigin.RECORDED
+    if hidden.held or not (seen_made or hidden.reason is HideReason.UNLINKED):
         return None
     retention_ns = round(max(hidden.retention_hours, retention_now_hours) * HOUR_NS)
     since_ns = hidden.hidden_ns
@@ -78,7 +80,7 @@ def due_ns(hidden: TrashEntry, job: Job, retention_now_hours: float, policy: "Fa
             pass
         case JobStatus.FAILED if policy.retention_hours is not None:
             return max(since_ns, job.status_since_ns + round(policy.retention_hours * HOUR_NS))
-        case JobStatus.FAILED if not policy.preserve:
+        case JobStatus.FAILED if not policy.preserve or hidden.reason is HideReason.RELEASED:
             pass
         case _:
             return None

@@ -6,18 +6,19 @@ moved yet, one whose file is in the trash was.  Results name what moved; whoever
 filesystem) reads them there.  Synchronous, but for deleting, which is a Work.
 """
 
+import contextlib
 import dataclasses
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lffs import syscalls
 from lffs.cleanup.plan import FailedPolicy, HidePlan, due_ns, effective_type, plan_hide
-from lffs.cleanup.trash import ChangedFileError, Deleted, HeldFileError, Trash
+from lffs.cleanup.trash import ChangedFileError, Deleted, Deletion, HeldFileError, Trash
 from lffs.directories import Directories, identity_of
-from lffs.errors import LffsError
+from lffs.errors import CleanRefusedError, LffsError, StoreError
 from lffs.handles import DirectoryHandles, join, split
 from lffs.jobs import Jobs
 from lffs.manifest.records import (
@@ -66,7 +67,7 @@ class Reaped:
     bytes_freed: int = 0
 
 
-class CleanupService:
+class Cleanup:
     """Hides, restores and reaps the files of one backing store."""
 
     def __init__(
@@ -102,6 +103,16 @@ class CleanupService:
             lambda path: self._directories.is_pinned(split(join(job.path, path))[0]),
         )
 
+    def _automatic_plan(self, job: Job) -> HidePlan:
+        """Return the plan of what to hide, or of nothing where that would be too much of the job."""
+        plan = self.plan(job)
+        try:
+            self.refuse_large_share(job, plan.hide)
+        except CleanRefusedError as exc:
+            log.error("job %s: nothing is hidden: %s", job.id, exc)
+            return HidePlan((), plan.kept)
+        return plan
+
     def complete(self, job: Job, now_ns: int, held: HeldPredicate) -> Hidden:
         """Take a job to completed and hide its temporaries, at once or never (2.1-2.3).
 
@@ -109,14 +120,24 @@ class CleanupService:
         deleted what was hidden.  Setting completed again hides what came since.
         """
         self._jobs.check_settable(job)
-        self._jobs.set_status(job, JobStatus.CLEANING_UP, now_ns)
         hidden = Hidden()
-        if self._jobs.cleans_automatically(job):
-            hidden = self._hide(job, self.plan(job), now_ns, held)
-            self._vanish_empty(job, hidden, now_ns)
-        if not self._is_due_at_once(job, hidden, now_ns):
-            self._jobs.set_status(job, JobStatus.COMPLETED, now_ns)
-        self._store.commit()
+        cleans = self._jobs.cleans_automatically(job)
+        was_cleaned = job.status is JobStatus.CLEANED
+        with self._status_undone_on_error(job):
+            self._jobs.set_status(job, JobStatus.CLEANING_UP, now_ns)
+            if cleans:
+                hidden = self._hide(job, self._automatic_plan(job), now_ns, held)
+            else:
+                self._store.commit()
+        # From here on a restart would finish it, so a full disk is no reason to fail.
+        with self._never_failing():
+            if cleans:
+                self._vanish_empty(job, hidden, now_ns)
+            if not self.due_at_once(job, now_ns):
+                self._jobs.set_status(job, JobStatus.COMPLETED, now_ns)
+            if was_cleaned:  # and is again, if nothing came since
+                self.settle(job, now_ns)
+            self._store.commit()
         return hidden
 
     def fail(self, job: Job, now_ns: int, held: HeldPredicate) -> tuple[Hidden, Restored]:
@@ -125,19 +146,56 @@ class CleanupService:
         Only preserve_on_failure: false makes a failed job hide its temporaries (2.4).
         """
         self._jobs.check_settable(job)
-        self._jobs.set_status(job, JobStatus.FAILED, now_ns)
         if not self._policy.preserve_on_failure and self._jobs.cleans_automatically(job):
-            hidden = self._hide(job, self.plan(job), now_ns, held)
-            self._vanish_empty(job, hidden, now_ns)
-            self._store.commit()
+            with self._status_undone_on_error(job):
+                self._jobs.set_status(job, JobStatus.FAILED, now_ns)
+                hidden = self._hide(job, self._automatic_plan(job), now_ns, held)
+            with self._never_failing():
+                self._vanish_empty(job, hidden, now_ns)
+                self._store.commit()
             return hidden, Restored()
-        return Hidden(), self._restore_all(job, frozenset(HideReason))
+        return Hidden(), self._restore_all(job, JobStatus.FAILED, frozenset(HideReason), now_ns)
 
     def run(self, job: Job, now_ns: int) -> Restored:
         """Take a job to running: what lffs hid comes back, not what the pipeline unlinked."""
         self._jobs.check_settable(job)
-        self._jobs.set_status(job, JobStatus.RUNNING, now_ns)
-        return self._restore_all(job, frozenset({HideReason.STATUS}))
+        by_lffs = frozenset({HideReason.STATUS, HideReason.RELEASED})
+        return self._restore_all(job, JobStatus.RUNNING, by_lffs, now_ns)
+
+    def release(self, job: Job, now_ns: int, held: HeldPredicate) -> Hidden:
+        """Hide a failed job's temporaries, since its maker asks not to preserve them.
+
+        The status stays.  What is hidden so is due when retention is over, whatever
+        preserve_on_failure says; failed_retention_hours, where set, is the retention.
+        """
+        self._jobs.check_settable(job)
+        hidden = self._hide(job, self._automatic_plan(job), now_ns, held, HideReason.RELEASED)
+        with self._never_failing():
+            self._vanish_empty(job, hidden, now_ns)
+            self._store.commit()
+        return hidden
+
+    @contextlib.contextmanager
+    def _status_undone_on_error(self, job: Job) -> Iterator[None]:
+        """What can't be recorded (the disk is full) has not happened: the job stands where it stood."""
+        before = dataclasses.replace(job)
+        try:
+            yield
+        except StoreError:
+            job.status, job.status_since_ns = before.status, before.status_since_ns
+            job.updated_ns = before.updated_ns
+            with contextlib.suppress(StoreError):
+                self._store.update_job(job)
+            raise
+
+    @contextlib.contextmanager
+    def _never_failing(self) -> Iterator[None]:
+        """For records that a restart or a scan would find again: a full disk does not stop the rest."""
+        try:
+            yield
+        except StoreError as exc:
+            self._store.lost_writes = True
+            log.warning("%s; what is not recorded now is found by a scan later", exc)
 
     def keeps_unlinked(self, job: Job | None, entry: Entry | None) -> bool:
         """Tell whether unlinking this file in this job hides it (cleanup.keep_unlinked)."""
@@ -154,19 +212,33 @@ class CleanupService:
 
     # -- hiding -------------------------------------------------------------------------------
 
-    def _hide(self, job: Job, plan: HidePlan, now_ns: int, held: HeldPredicate) -> Hidden:
+    def _hide(
+        self,
+        job: Job,
+        plan: HidePlan,
+        now_ns: int,
+        held: HeldPredicate,
+        reason: HideReason = HideReason.STATUS,
+    ) -> Hidden:
         """Move the plan's files to the trash: rows first, in one commit, then the files."""
         result = Hidden()
-        rows = []
-        for entry in plan.hide:
-            name = self._free_name(job, entry)
-            rows.append(self._add_row(job, entry, name, HideReason.STATUS, now_ns, held))
-        self._store.commit()
+        rows: list[TrashEntry] = []
+        names = _TrashNames(self._store.trash(job.number))
+        try:
+            for entry in plan.hide:
+                name = self._free_name(job, entry.path, names)
+                rows.append(self._add_row(job, entry, name, reason, now_ns, held))
+                names.add(rows[-1])
+            self._store.commit()
+        except StoreError:
+            for row in rows:  # nothing was moved
+                self._forget_row(row)
+            raise
         for row in rows:
             try:
                 self._move_in(job, row)
             except (OSError, LffsError) as exc:
-                self._store.remove_trash(row.number)
+                self._forget_row(row)
                 if not isinstance(exc, FileNotFoundError):
                     result.failed.append((row.entry, str(exc)))
                     log.warning(
@@ -174,21 +246,24 @@ class CleanupService:
                         job.id, os.fsdecode(row.entry.path), exc,
                     )  # fmt: skip
             else:
-                self._store.remove_entry(job.number, row.entry.path)
+                with self._never_failing():
+                    self._store.remove_entry(job.number, row.entry.path)
                 result.files.append(row)
         return result
 
     def _hide_one(
         self, job: Job, entry: Entry, reason: HideReason, now_ns: int, held: HeldPredicate
     ) -> TrashEntry:
-        row = self._add_row(job, entry, self._free_name(job, entry), reason, now_ns, held)
-        self._store.commit()
+        name = self._free_name(job, entry.path, _TrashNames(self._store.trash(job.number)))
+        row = self._add_row(job, entry, name, reason, now_ns, held)
         try:
+            self._store.commit()
             self._move_in(job, row)
         except BaseException:
-            self._store.remove_trash(row.number)
+            self._forget_row(row)
             raise
-        self._store.remove_entry(job.number, entry.path)
+        with self._never_failing():
+            self._store.remove_entry(job.number, entry.path)
         return row
 
     def _add_row(
@@ -204,16 +279,29 @@ class CleanupService:
             entry, name, reason, now_ns, self._jobs.retention_hours(job), held(entry.identity)
         )
 
-    def _free_name(self, job: Job, entry: Entry) -> bytes:
-        """Make the entry's path free in the trash: an older file of that name steps aside."""
-        for older in self._store.trash_at(job.number, entry.path):
-            if older.name == entry.path:
+    def _forget_row(self, row: TrashEntry) -> None:
+        """The file of this row was not moved after all."""
+        with contextlib.suppress(StoreError):  # then the row was rolled back, or a scan drops it
+            self._store.remove_trash(row.number)
+
+    def _free_name(self, job: Job, path: bytes, names: "_TrashNames") -> bytes:
+        """Return the name that a file of the job gets in the trash: its path, which is made free.
+
+        An older file of that name steps aside, and so does one that lies where a directory on the
+        way is needed.  Only where a directory has the name the new file takes another.
+        """
+        for taken in (*_ancestors(path), path):
+            older = names.at(taken)
+            if older is not None:
                 try:
-                    aside = self._trash.move_aside(job.number, older.name)
+                    aside = self._trash.move_aside(older)
                 except FileNotFoundError:
                     continue
-                self._store.update_trash(dataclasses.replace(older, name=aside))
-        return entry.path
+                moved = dataclasses.replace(older, name=aside)
+                self._store.update_trash(moved)
+                names.remove(taken)
+                names.add(moved)
+        return self._trash.free_name(job.number, path) if self._trash.has(job.number, path) else path
 
     def _move_in(self, job: Job, row: TrashEntry) -> None:
         directory, base = split(row.entry.path)
@@ -223,7 +311,8 @@ class CleanupService:
             raise ChangedFileError(f"{os.fsdecode(row.entry.path)} is on another filesystem")
         if row.entry.size != status.size:
             row = dataclasses.replace(row, entry=dataclasses.replace(row.entry, size=status.size))
-            self._store.update_trash(row)
+            with self._never_failing():
+                self._store.update_trash(row)
         for attempt in (1, 2):
             try:
                 self._trash.prepare(job.number, self._handles.open(job.path), directory)
@@ -248,16 +337,58 @@ class CleanupService:
             if self._directories.vanish(path, now_ns):
                 hidden.directories.append(path)
 
+    def hide(self, job: Job, entries: Iterable[Entry], now_ns: int, held: HeldPredicate) -> Hidden:
+        """Move these files to the trash, whatever the policy says: an administrator asked for it."""
+        return self._hide(job, HidePlan(tuple(entries), ()), now_ns, held)
+
+    def refuse_large_share(self, job: Job, entries: Iterable[Entry]) -> None:
+        """Raise CleanRefusedError if these files are more of the job's bytes than cleanup.max_share."""
+        limit = self._policy.max_share
+        if limit is None:
+            return
+        hidden = [one.entry for one in self._store.trash(job.number)]
+        total = _bytes_of([*self._store.entries(job.number), *hidden])
+        share = _bytes_of(entries) / total if total else 0.0
+        if share > limit:
+            raise CleanRefusedError(
+                f"this would take {share:.0%} of what job {job.id} has, more than the {limit:.0%} that"
+                " cleanup.max_share allows; nothing was touched"
+            )
+
+    def vanish_empty(self, job: Job, now_ns: int) -> Hidden:
+        """Take away the job's directories that are empty now, but for pinned ones."""
+        hidden = Hidden()
+        with self._never_failing():
+            self._vanish_empty(job, hidden, now_ns)
+            self._store.commit()
+        return hidden
+
+    def why_not(self, job: Job, entry: Entry, held: HeldPredicate) -> str | None:
+        """Say why a file that was planned to go must stay after all; None: it may go."""
+        now = None if job.ended_ns is not None else self._store.entry(job.number, entry.path)
+        if now is None or now.identity != entry.identity:
+            return "it changed since it was planned"
+        if self._store.mark(entry.identity).keep or self._directories.is_pinned(
+            split(join(job.path, entry.path))[0]
+        ):
+            return "pinned by user.lffs.keep"
+        return "open for writing" if held(entry.identity) else None
+
     # -- restoring ----------------------------------------------------------------------------
 
-    def _restore_all(self, job: Job, reasons: frozenset[HideReason]) -> Restored:
-        self._store.set_restoring(job.number, reasons)
-        self._store.commit()
+    def _restore_all(
+        self, job: Job, status: JobStatus, reasons: frozenset[HideReason], now_ns: int
+    ) -> Restored:
+        with self._status_undone_on_error(job):
+            self._jobs.set_status(job, status, now_ns)
+            self._store.set_restoring(job.number, reasons)
+            self._store.commit()
         restored = self.restore(
             job, [one for one in self._store.trash(job.number) if one.reason in reasons]
         )
-        self._store.set_restoring(job.number, None)
-        self._store.commit()
+        with self._never_failing():
+            self._store.set_restoring(job.number, None)
+            self._store.commit()
         return restored
 
     def restore(self, job: Job, hidden: Iterable[TrashEntry]) -> Restored:
@@ -267,19 +398,25 @@ class CleanupService:
         come back as they were.
         """
         result = Restored()
+        hidden = list(hidden)
+        since_ns = {join(job.path, one.entry.path): one.hidden_ns for one in hidden}
         for directory in self._directories.hidden(job.path):
-            self._directories.reappear(directory)
+            # Unless a file had taken its name before that was hidden: then the file is the newer.
+            if since_ns.get(directory.path, 0) <= directory.ctime_ns:
+                self._directories.reappear(directory)
         for one in sorted(hidden, key=lambda one: (one.hidden_ns, one.number), reverse=True):
             try:
                 self._put_back(job, one)
             except FileExistsError:
-                self._step_aside(one)
+                with self._never_failing():
+                    self._step_aside(one)
             except (OSError, LffsError) as exc:
                 result.failed.append((one, str(exc)))
                 log.warning("job %s: cannot restore %s: %s", job.id, os.fsdecode(one.entry.path), exc)
             else:
-                self._store.add_entry(one.entry)
-                self._store.remove_trash(one.number)
+                with self._never_failing():
+                    self._store.add_entry(one.entry)
+                    self._store.remove_trash(one.number)
                 result.files.append(one)
         return result
 
@@ -299,13 +436,13 @@ class CleanupService:
                 raise
         parent, name = split(directory)
         parent_fd = self._parent_of(job, parent)
-        like = self._trash.mirrored(job.number, directory) or syscalls.statx(parent_fd)
-        self._directories.make_again(path, like)
+        like, xattrs = self._trash.mirrored(job.number, directory) or (syscalls.statx(parent_fd), {})
+        self._directories.make_again(path, like, xattrs)
         return self._handles.open(path)
 
     def _step_aside(self, one: TrashEntry) -> None:
         if one.name == one.entry.path:
-            aside = self._trash.move_aside(one.entry.job, one.name)
+            aside = self._trash.move_aside(one)
             self._store.update_trash(dataclasses.replace(one, name=aside))
 
     def released(self, identity: FileIdentity, now_ns: int) -> None:
@@ -318,8 +455,22 @@ class CleanupService:
     # -- reaping ------------------------------------------------------------------------------
 
     def due(self, now_ns: int) -> list[TrashEntry]:
-        """Return the hidden files whose retention is over, the longest hidden first."""
-        return [one for one, due in self._due_times() if due <= now_ns]
+        """Return the hidden files whose retention is over, the longest hidden first.
+
+        What a thread is deleting already is not among them.
+        """
+        return [
+            one
+            for one, due in self._due_times()
+            if due <= now_ns and not self._trash.is_claimed(one)
+        ]
+
+    def due_at_once(self, job: Job, now_ns: int) -> list[TrashEntry]:
+        """Return what a job that was completed at *now_ns* releases that very moment: retention is 0.
+
+        What was due before is not among it: that is the reaper's, who minds a clock set ahead.
+        """
+        return [one for one in self._store.trash(job.number) if self.due_time(job, one) == now_ns]
 
     def next_due_ns(self, after_ns: int) -> int | None:
         """Return when the next hidden file is due that is not due yet, or None."""
@@ -331,10 +482,18 @@ class CleanupService:
 
     def due_time(self, job: Job, one: TrashEntry) -> int | None:
         """Return from when on the file may be deleted for good, or None: not by itself."""
-        if not self._jobs.cleans_automatically(job):
+        if not self._jobs.cleans_automatically(job) or self._is_pinned(job, one):
             return None
         policy = FailedPolicy(self._policy.preserve_on_failure, self._policy.failed_retention_hours)
         return due_ns(one, job, self._jobs.retention_hours(job), policy)
+
+    def _is_pinned(self, job: Job, one: TrashEntry) -> bool:
+        """Pinned while it is hidden: the pipeline unlinked it, or a directory was pinned since."""
+        if self._store.mark(one.entry.identity).keep:
+            return True
+        return job.ended_ns is None and self._directories.is_pinned(
+            split(join(job.path, one.entry.path))[0]
+        )
 
     def reap(self, hidden: list[TrashEntry], now_ns: int, why: str) -> Work[list[Deleted], Reaped]:
         """Return the work of deleting these hidden files for good.
@@ -342,10 +501,16 @@ class CleanupService:
         What fails is reported, file by file, and stays for the next round (3.5).
         """
         deletions = [self._trash.deletion(one) for one in hidden]
-        return Work(
-            run=lambda: self._trash.delete(deletions),
-            finish=lambda deleted: self._record_deleted(deleted, now_ns, why),
-        )
+        return self._deleting(lambda: self._trash.delete(deletions), deletions, now_ns, why)
+
+    def _deleting(
+        self, delete: Callable[[], list[Deleted]], deletions: list[Deletion], now_ns: int, why: str
+    ) -> Work[list[Deleted], Reaped]:
+        def finish(deleted: list[Deleted]) -> Reaped:
+            self._trash.answered(deletions)
+            return self._record_deleted(deleted, now_ns, why)
+
+        return Work(run=delete, finish=finish)
 
     def make_room(self, free_bytes: Callable[[], int], wanted: int) -> Work[list[Deleted], Reaped] | None:
         """Return the work of deleting what keep_unlinked kept, until *wanted* bytes are free.
@@ -357,7 +522,10 @@ class CleanupService:
         kept = [
             self._trash.deletion(one)
             for one in self._store.trash()
-            if one.reason is HideReason.UNLINKED and one.entry.job in running
+            if one.reason is HideReason.UNLINKED
+            and one.entry.job in running
+            and not one.held  # deleting it would free nothing
+            and not self._trash.is_claimed(one)
         ]
         if not kept:
             return None
@@ -371,7 +539,7 @@ class CleanupService:
             return done
 
         now_ns = max(deletion.hidden.hidden_ns for deletion in kept)
-        return Work(delete, lambda done: self._record_deleted(done, now_ns, "the disk was full"))
+        return self._deleting(delete, kept, now_ns, "the disk was full")
 
     def release_failed(self, now_ns: int, held: HeldPredicate) -> list[tuple[Job, Hidden]]:
         """Hide the temporaries of jobs that failed longer than failed_retention_hours ago."""
@@ -382,7 +550,7 @@ class CleanupService:
         for job in self._jobs.live():
             over = job.status_since_ns + round(hours * 3_600_000_000_000) <= now_ns
             if job.status is JobStatus.FAILED and over and self._jobs.cleans_automatically(job):
-                plan = self.plan(job)
+                plan = self._automatic_plan(job)
                 if plan.hide:
                     hidden = self._hide(job, plan, now_ns, held)
                     self._vanish_empty(job, hidden, now_ns)
@@ -403,11 +571,11 @@ class CleanupService:
         if job.ended_ns is not None:
             retention_ns = round(self._jobs.retention_hours(job) * 3_600_000_000_000)
             if not trash and job.ended_ns + retention_ns <= now_ns:
-                self._store.forget_job(job.number)
+                self._jobs.forget(job)
             return
-        if job.status is JobStatus.CLEANING_UP and not any(
-            (self.due_time(job, one) or now_ns + 1) <= now_ns for one in trash
-        ):
+        # What could not be deleted is tried again every round; a job that waited for it in
+        # cleaning_up could not be run again.
+        if job.status is JobStatus.CLEANING_UP and not any(map(self._trash.is_claimed, trash)):
             self._jobs.set_status(job, JobStatus.COMPLETED, now_ns)
         if (
             job.status is JobStatus.COMPLETED
@@ -428,9 +596,6 @@ class CleanupService:
             for one in self._store.trash()
             if (due := self.due_time(jobs[one.entry.job], one)) is not None
         ]
-
-    def _is_due_at_once(self, job: Job, hidden: Hidden, now_ns: int) -> bool:
-        return any((self.due_time(job, one) or now_ns + 1) <= now_ns for one in hidden.files)
 
     def _record_deleted(self, deleted: list[Deleted], now_ns: int, why: str) -> Reaped:
         self._trash.forget_handles()
@@ -476,12 +641,23 @@ class CleanupService:
         for number, reasons in self._store.restoring():
             job = self._jobs.at(jobs[number].path) if number in jobs else None
             if job is not None:
-                self._restore_all(job, reasons)
+                self._restore_all(job, job.status, reasons, now_ns)
         for job in self._jobs.live():
             if job.status is JobStatus.CLEANING_UP:
                 log.info("job %s was cleaning up when lffs ended; going on", job.id)
                 self._jobs.set_status(job, JobStatus.COMPLETED, now_ns)
                 self.complete(job, now_ns, lambda identity: False)
+                if job.status is JobStatus.CLEANING_UP:  # the reaper deletes what is due
+                    self._jobs.set_status(job, JobStatus.COMPLETED, now_ns)
+            self.settle(job, now_ns)
+        self._store.commit()
+
+    def mend_trash(self, now_ns: int) -> None:
+        """Correct the rows of hidden files that are not where the record says (verify --repair)."""
+        jobs = {job.number: job for job in self._store.jobs(ended=True)}
+        for one in self._store.trash():
+            if self._trash.identity(one.entry.job, one.name) != one.entry.identity:
+                self._recover_one(jobs[one.entry.job], one, now_ns)
         self._store.commit()
 
     def _recover_one(self, job: Job, one: TrashEntry, now_ns: int) -> None:
@@ -489,10 +665,11 @@ class CleanupService:
         if self._trash.identity(number, one.name) != entry.identity:
             found = self._trash.find(number, one.name, entry.identity)
             if found is None:
-                # Never moved, or moved back: the scan finds it in its place if it is there.
                 self._store.remove_trash(one.number)
                 if job.ended_ns is None and self._lies_in_place(job, entry):
-                    self._store.add_entry(entry)
+                    self._store.add_entry(entry)  # never moved, or moved back
+                else:
+                    self._store.add_removal(Removal(entry, now_ns, "deleted just before an unclean end"))
                 return
             one = dataclasses.replace(one, name=found)
         recorded = self._store.entry(number, entry.path)
@@ -511,3 +688,34 @@ class CleanupService:
             return False
         return identity_of(status) == entry.identity
 
+
+class _TrashNames:
+    """The names that a job's trash has on record, while more are added."""
+
+    def __init__(self, rows: Iterable[TrashEntry]) -> None:
+        self._rows = {row.name: row for row in rows}
+
+    def at(self, name: bytes) -> TrashEntry | None:
+        """Return what has this name."""
+        return self._rows.get(name)
+
+    def add(self, row: TrashEntry) -> None:
+        """*row* is new, or has this name now."""
+        self._rows[row.name] = row
+
+    def remove(self, name: bytes) -> None:
+        """Nothing has this name any more."""
+        self._rows.pop(name, None)
+
+
+def _ancestors(path: bytes) -> Iterable[bytes]:
+    """Yield the directories that *path* lies in, the outermost first."""
+    end = path.find(b"/")
+    while end >= 0:
+        yield path[:end]
+        end = path.find(b"/", end + 1)
+
+
+def _bytes_of(entries: Iterable[Entry]) -> int:
+    """Return the bytes of these files, those of hard links once, as of their last close."""
+    return sum({entry.identity: entry.size for entry in entries}.values())

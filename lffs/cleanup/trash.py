@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import stat
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -60,6 +61,11 @@ class Trash:
         """*descriptor* is an open directory, readable by its owner alone."""
         self._handles = DirectoryHandles(descriptor, limit=64)
         self._fd = descriptor
+        # The hidden files that threads have been told to delete, by number.  Whoever takes one back
+        # or renames it calls it off first; the lock makes sure that the thread's last look at the
+        # claim and its unlink are one step, so that what was called off is not deleted.
+        self._claims: set[int] = set()
+        self._claims_lock = threading.Lock()
 
     def directory_of(self, job: int) -> bytes:
         """Return the job's directory below the trash."""
@@ -101,26 +107,45 @@ class Trash:
         Raises FileExistsError if that name is taken and ChangedFileError if the trash holds
         another file.
         """
+        self._call_off(hidden)
         directory, base = split(join(self.directory_of(hidden.entry.job), hidden.name))
         trash_fd = self._handles.open(directory)
         if identity_of(syscalls.statx(trash_fd, base)) != hidden.entry.identity:
             raise ChangedFileError(f"{os.fsdecode(hidden.name)} in the trash is another file")
         syscalls.renameat2(trash_fd, base, target_fd, target, syscalls.RENAME_NOREPLACE)
 
-    def move_aside(self, job: int, name: bytes) -> bytes:
-        """Rename what the trash has at *name* to ``NAME.~N~``, N the next free; return that."""
-        directory, base = split(name)
+    def move_aside(self, hidden: TrashEntry) -> bytes:
+        """Rename a hidden file to ``NAME.~N~``, N the next free; return that name."""
+        self._call_off(hidden)
+        directory, base = split(hidden.name)
+        job = hidden.entry.job
         trash_fd = self._handles.open(join(self.directory_of(job), directory).rstrip(b"/"))
+        while True:
+            aside = self.free_name(job, hidden.name)
+            try:
+                syscalls.renameat2(trash_fd, base, trash_fd, split(aside)[1], syscalls.RENAME_NOREPLACE)
+            except FileExistsError:
+                continue
+            return aside
+
+    def free_name(self, job: int, name: bytes) -> bytes:
+        """Return the first of ``NAME.~1~``, ``NAME.~2~``, ... that the job's trash does not have."""
+        directory, base = split(name)
         number = 1
         while True:
             ending = b".~%d~" % number
-            aside = base[: NAME_MAX - len(ending)] + ending
-            try:
-                syscalls.renameat2(trash_fd, base, trash_fd, aside, syscalls.RENAME_NOREPLACE)
-            except FileExistsError:
-                number += 1
-                continue
-            return join(directory, aside)
+            aside = join(directory, base[: NAME_MAX - len(ending)] + ending)
+            if not self.has(job, aside):
+                return aside
+            number += 1
+
+    def has(self, job: int, name: bytes) -> bool:
+        """Tell whether the job's trash has anything at *name*."""
+        directory, base = split(join(self.directory_of(job), name))
+        try:
+            return syscalls.exists(self._handles.open(directory), base)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
 
     def find(self, job: int, name: bytes, identity: FileIdentity) -> bytes | None:
         """Return where the file lies in the trash directory of *name*, under whatever name."""
@@ -156,12 +181,13 @@ class Trash:
             if owned:
                 os.close(source_fd)
 
-    def mirrored(self, job: int, directory: bytes) -> syscalls.Stat | None:
-        """Return what is kept of the job's *directory* (mode and owner), or None."""
+    def mirrored(self, job: int, directory: bytes) -> tuple[syscalls.Stat, dict[str, bytes]] | None:
+        """Return what is kept of the job's *directory* (mode, owner and xattrs), or None."""
         try:
-            return syscalls.statx(self._handles.open(join(self.directory_of(job), directory)))
-        except FileNotFoundError:
+            descriptor = self._handles.open(join(self.directory_of(job), directory))
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        return syscalls.statx(descriptor), syscalls.all_xattrs(descriptor, b".")
 
     def _mirror(self, parent_fd: int, name: bytes, like_fd: int) -> None:
         try:
@@ -178,35 +204,64 @@ class Trash:
 
     # -- deleting -----------------------------------------------------------------------------
 
+    def is_claimed(self, hidden: TrashEntry) -> bool:
+        """Tell whether a thread has been told to delete the hidden file and has not answered yet."""
+        return hidden.number in self._claims
+
+    def answered(self, deletions: list[Deletion]) -> None:
+        """The thread is done with these."""
+        with self._claims_lock:
+            self._claims.difference_update(deletion.hidden.number for deletion in deletions)
+
+    def _call_off(self, hidden: TrashEntry) -> None:
+        with self._claims_lock:
+            self._claims.discard(hidden.number)
+
     def deletion(self, hidden: TrashEntry) -> Deletion:
-        """Return what a thread needs to delete the hidden file."""
+        """Return what a thread needs to delete the hidden file, and claim it."""
+        self._claims.add(hidden.number)
         directory, base = split(join(self.directory_of(hidden.entry.job), hidden.name))
         return Deletion(hidden, directory, base)
 
     def delete(self, deletions: list[Deletion]) -> list[Deleted]:
         """Delete hidden files for good; runs in a thread and touches nothing but the trash.
 
-        Each is looked at again just before: the very file, and open for writing nowhere.  What
-        can't be deleted is returned with its error, and the rest is deleted.
+        Each is looked at again just before: the very file, open for writing nowhere, and not called
+        off.  What can't be deleted is returned with its error, what was called off is not returned,
+        and the rest is deleted.
         """
         handles = DirectoryHandles(self._fd, limit=64)
         done = []
         try:
             for deletion in deletions:
                 try:
-                    status = _delete(handles.open(deletion.directory), deletion)
+                    status = self._delete(handles.open(deletion.directory), deletion)
                 except FileNotFoundError:
-                    done.append(Deleted(deletion.hidden, None))
+                    if deletion.hidden.number in self._claims:  # else it was just moved
+                        done.append(Deleted(deletion.hidden, None))
                 except (OSError, LffsError) as exc:
                     done.append(Deleted(deletion.hidden, exc))
                 else:
-                    last = status.nlink == 1
-                    done.append(Deleted(deletion.hidden, None, status.size if last else 0, last))
+                    if status is not None:
+                        last = status.nlink == 1
+                        done.append(Deleted(deletion.hidden, None, status.size if last else 0, last))
             for directory in {deletion.directory for deletion in deletions}:
                 _remove_empty(handles, directory)
         finally:
             handles.close()
         return done
+
+    def _delete(self, directory_fd: int, deletion: Deletion) -> syscalls.Stat | None:
+        """Delete one file; None if it was called off."""
+        with _held_open(directory_fd, deletion), self._claims_lock:
+            if deletion.hidden.number not in self._claims:
+                return None
+            status = syscalls.statx(directory_fd, deletion.name)
+            if identity_of(status) != deletion.hidden.entry.identity or stat.S_ISDIR(status.mode):
+                raise ChangedFileError(f"{os.fsdecode(deletion.name)} in the trash is another file")
+            # Held open as it is, this takes no time, however large the file: closing it does.
+            os.unlink(deletion.name, dir_fd=directory_fd)
+            return status
 
     def forget_handles(self) -> None:
         """Close the cached directories: a thread may have removed some of them."""
@@ -221,44 +276,46 @@ class Trash:
                     yield int(number), name, identity
 
 
-def _delete(directory_fd: int, deletion: Deletion) -> syscalls.Stat:
-    entry = deletion.hidden.entry
-    status = syscalls.statx(directory_fd, deletion.name)
-    if identity_of(status) != entry.identity or stat.S_ISDIR(status.mode):
-        raise ChangedFileError(f"{os.fsdecode(deletion.name)} in the trash is another file")
-    if entry.kind is EntryKind.FILE:
-        _refuse_held(directory_fd, deletion)
-    os.unlink(deletion.name, dir_fd=directory_fd)
-    return status
+@contextlib.contextmanager
+def _held_open(directory_fd: int, deletion: Deletion) -> Iterator[None]:
+    """Hold the file that is to be deleted; raise if it is another one, or open for writing.
 
-
-def _refuse_held(directory_fd: int, deletion: Deletion) -> None:
+    What is no regular file, or can't be opened (a daemon that is not root, a file of mode 000: its
+    own handles are all that it can know), is not held.
+    """
+    if deletion.hidden.entry.kind is not EntryKind.FILE:
+        yield
+        return
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     try:
         descriptor = os.open(deletion.name, flags, dir_fd=directory_fd)
     except PermissionError:
-        return  # a daemon that is not root, a file of mode 000: its own handles are all it can know
+        yield
+        return
     try:
         if identity_of(syscalls.statx(descriptor)) != deletion.hidden.entry.identity:
             raise ChangedFileError(f"{os.fsdecode(deletion.name)} in the trash is another file")
         if syscalls.is_open_for_writing(descriptor):
             raise HeldFileError(f"{os.fsdecode(deletion.name)} is open for writing")
+        yield
     finally:
         os.close(descriptor)
 
 
 def _remove_empty(handles: DirectoryHandles, directory: bytes) -> None:
-    """Remove trash directories that nothing is left in, from *directory* upwards."""
+    """Remove trash directories that nothing is left in, from *directory* upwards.
+
+    One that can't be removed is no failure: it is tried again when the next file in it is deleted.
+    """
     while directory:
         parent, name = split(directory)
         handles.forget(directory)
-        with contextlib.suppress(FileNotFoundError):
-            try:
-                os.rmdir(name, dir_fd=handles.open(parent))
-            except OSError as exc:
-                if exc.errno in (errno.ENOTEMPTY, errno.EEXIST):
-                    return
-                raise
+        try:
+            os.rmdir(name, dir_fd=handles.open(parent))
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return
         directory = parent
 
 

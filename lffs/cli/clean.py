@@ -34,7 +34,7 @@ def add_commands(
     add_target(clean)
     clean.add_argument("--job", metavar="JOB", help="only of this job")
     clean.add_argument("--pattern", metavar="GLOB", help="only paths that match, in gitignore's syntax")
-    clean.add_argument("--older-than", metavar="AGE", help="only what is unchanged for that long: 90m, 24h, 7d")
+    clean.add_argument("--older-than", metavar="AGE", help="only what is as old as that: 90m, 24h, 7d")
     clean.add_argument(
         "--type", metavar="FILETYPE", dest="types", action="append", help=f"one of {', '.join(FileType)}"
     )

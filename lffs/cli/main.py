@@ -59,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A name may hold what the locale can't say: escaped it arrives, an error helps nobody.
         with contextlib.suppress(AttributeError):  # not a text file of Python's own
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    args = make_parser().parse_args(arguments)
+    ours, argv = run.split_command(list(sys.argv[1:] if arguments is None else arguments))
+    args = make_parser().parse_args(ours, argparse.Namespace(argv=argv))
     if args.verbose:
         import logging
 

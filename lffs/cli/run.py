@@ -4,17 +4,19 @@ import argparse
 import contextlib
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lffs.cli.exits import Exit, say
 from lffs.cli.targets import add_job, add_target
 from lffs.errors import InvalidJobIdError
 from lffs.model import JobType
 from lffs.mounts import UsageError, find_target
+
+if TYPE_CHECKING:
+    import subprocess
 
 TEMP_DIRECTORY = "temp"  # below the job; the classify rules call what lies there temporary
 
@@ -34,12 +36,23 @@ def add_commands(
     add_target(run)
     add_job(run)
     run.add_argument("--type", metavar="T", choices=list(JobType), help=f"one of {', '.join(JobType)}")
-    run.add_argument("argv", metavar="COMMAND", nargs=argparse.REMAINDER, help="after --")
     run.set_defaults(command=_run)
+    run.usage = "lffs run [-h] [-v] [--type T] TARGET JOB -- COMMAND..."
+
+
+def split_command(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Return what is ours and, after the first ``--`` of ``lffs run``, the command's words.
+
+    argparse would look for our options among the command's.
+    """
+    if arguments[:1] != ["run"] or "--" not in arguments:
+        return arguments, []
+    end = arguments.index("--")
+    return arguments[:end], arguments[end + 1 :]
 
 
 def _run(args: argparse.Namespace) -> Exit:
-    argv = args.argv[1:] if args.argv[:1] == ["--"] else args.argv
+    argv: list[str] = args.argv
     if not argv:
         raise UsageError("run needs a command: lffs run TARGET JOB -- COMMAND …")
     target = find_target(args.target)
@@ -88,6 +101,8 @@ def _is_job(directory: Path) -> bool:
 
 def _status_of(argv: list[str], environment: dict[str, str]) -> int:
     """Run the command to its end, passing signals on; return its status, negative for a signal."""
+    import subprocess  # for this command only
+
     try:
         process = subprocess.Popen(argv, env=environment)
     except OSError as exc:

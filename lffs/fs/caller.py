@@ -44,10 +44,27 @@ def require_right_to_unlink(caller: Caller, parent: Stat, status: Stat, what: st
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), what)
 
 
+def mode_after_change(status: Stat, caller: Caller) -> int:
+    """Return the mode that a file has after the caller changed what is in it.
+
+    Root leaves it as it is; others clear suid, and sgid unless that stands without group execution
+    (where it once meant mandatory locking) and the group is one of theirs.
+    """
+    if caller.uid == 0:
+        return status.mode
+    if status.mode & stat.S_IXGRP or not _is_in_group(caller, status.gid):
+        return status.mode & ~(stat.S_ISUID | stat.S_ISGID)
+    return status.mode & ~stat.S_ISUID
+
+
+def _is_in_group(caller: Caller, gid: int) -> bool:
+    return caller.gid == gid or gid in supplementary_groups(caller.pid)
+
+
 def _may_write_directory(caller: Caller, directory: Stat) -> bool:
     if caller.uid == directory.uid:
         bits = directory.mode >> 6
-    elif caller.gid == directory.gid or directory.gid in supplementary_groups(caller.pid):
+    elif _is_in_group(caller, directory.gid):
         bits = directory.mode >> 3
     else:
         bits = directory.mode

@@ -15,7 +15,7 @@ from lffs import syscalls
 from lffs.fs.answers import Answered, Opened
 from lffs.fs.inodes import ROOT_NUMBER
 from lffs.handles import join, split
-from lffs.jobs import suffixed
+from lffs.jobs import NAME_MAX, suffixed
 from lffs.manifest.export import encode
 from lffs.manifest.records import Job
 from lffs.model import FINAL_TYPES, JobStatus
@@ -284,12 +284,15 @@ class ControlTree:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
     def open(self, number: int, flags: int) -> Opened:
-        """Open for reading; what a text says is fixed here, so that it can be read in pieces."""
+        """Open for reading; what a text says is fixed here, so that it can be read in pieces.
+
+        The kernel is to keep no pages: a number stands for a path, where another file may lie next.
+        """
         if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
             raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
         item = self._resolve(self._path(number))
         if isinstance(item, _Hidden):
-            return Opened(self._add_handle(item.open()))
+            return Opened(self._add_handle(item.open()), direct_io=True)
         if isinstance(item, _Text):
             return Opened(self._add_handle(item.content()), direct_io=True)
         raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -338,18 +341,19 @@ class ControlTree:
 def flat_names(paths: list[bytes]) -> dict[bytes, bytes]:
     """Return a flat name for each path: its last name, its parents in front where two share that.
 
-    ``ko/shorts/x.mkv`` is ``x.mkv``, or ``ko_shorts_x.mkv`` beside another ``x.mkv``.
+    ``ko/shorts/x.mkv`` is ``x.mkv``, or ``ko_shorts_x.mkv`` beside another ``x.mkv``.  What would be
+    longer than a name can be loses its beginning.
     """
     by_name: dict[bytes, list[bytes]] = {}
-    for path in paths:
+    for path in sorted(paths):
         by_name.setdefault(split(path)[1], []).append(path)
     flat: dict[bytes, bytes] = {}
     for name, sharing in sorted(by_name.items()):
         for path in sharing:
             wanted = name if len(sharing) == 1 else path.replace(b"/", b"_")
-            unique, number = wanted, 2
+            unique, number = wanted[-NAME_MAX:], 2
             while unique in flat:  # a/b_c and a_b/c, both shared
-                unique, number = b"%d_%b" % (number, wanted), number + 1
+                front = b"%d_" % number
+                unique, number = front + wanted[len(front) - NAME_MAX :], number + 1
             flat[unique] = path
     return flat
-

@@ -40,6 +40,7 @@ class OpenFiles:
         self._tree = tree
         self._handles: dict[int, OpenFile] = {}
         self._of_node: dict[Node, list[OpenFile]] = {}
+        self._mtimes: dict[Node, int] = {}
         self._last = 0
         tree.open_descriptor = self.descriptor_of
 
@@ -89,9 +90,27 @@ class OpenFiles:
             raise StaleFileError(f"inode {node.number} has no name any more")
         return self.add(node, descriptor, flags)
 
+    def write(self, handle: int, offset: int, data: bytes) -> int:
+        """Write at *offset*; return how many bytes were written."""
+        opened = self._handles[handle]
+        if opened.node not in self._mtimes:
+            self._mtimes[opened.node] = syscalls.statx(opened.descriptor).mtime_ns
+        return os.pwrite(opened.descriptor, data, offset)
+
+    def mtime_was_set(self, node: Node) -> None:
+        """The kernel said which time it holds for the file's last change."""
+        self._mtimes.pop(node, None)
+
     def release(self, handle: int) -> OpenFile:
         """Close the handle; its node stays valid for the caller to look at."""
         opened = self._handles.pop(handle)
+        if opened.is_writable and opened.node.writers == 1:
+            # With the writeback cache the kernel owns mtime, and sets it after its writes unless
+            # that did not change: a small file made and written within one tick of its clock.  The
+            # write came a tick later; without this its mtime would jump when the kernel forgets it.
+            mtime_ns = self._mtimes.pop(opened.node, None)
+            if mtime_ns is not None:
+                syscalls.set_times(opened.descriptor, b"", mtime_ns=mtime_ns)
         others = self._of_node[opened.node]
         others.remove(opened)
         if not others:

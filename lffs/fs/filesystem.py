@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lffs import syscalls
-from lffs.cleanup.service import Hidden
+from lffs.cleanup.service import Hidden, Restored
 from lffs.directories import identity_of
 from lffs.errors import LffsError, StaleFileError
 from lffs.fs.answers import LONG_S, Answered, Opened
-from lffs.fs.caller import Caller
+from lffs.fs.caller import Caller, mode_after_change
 from lffs.fs.control import ControlTree
 from lffs.fs.files import OpenFiles, backing_flags
 from lffs.fs.inodes import ROOT_NUMBER, Node
@@ -29,12 +29,12 @@ from lffs.fs.xattrs import LffsXattrs
 from lffs.handles import join, split
 from lffs.jobs import STATE_DIRECTORY
 from lffs.manifest.records import Directory, Job
-from lffs.model import SUFFIXES, FileIdentity, JobStatus
+from lffs.model import SUFFIXES, FileIdentity, JobStatus, JobType
 from lffs.syscalls import RENAME_EXCHANGE, RENAME_NOREPLACE, Stat
 from lffs.work import Answer, Work
 
 if TYPE_CHECKING:
-    from lffs.backing import Backing
+    from lffs.backing import Backing, StatusChange
 
 log = logging.getLogger(__name__)
 
@@ -151,6 +151,8 @@ class Filesystem:
         """Change attributes; owner before mode, since chown clears suid and sgid."""
         self._refuse_change(number)
         node = self._node(number)
+        if node.is_lazy and changes.mode is not None and self._lazy_xattrs(node):
+            self.tree.materialise(node.path())  # its ACL's mask is the backing filesystem's to change
         if node.is_lazy:
             self._setattr_lazy(node, changes)
             return Answered(self.tree.status(node))
@@ -165,6 +167,8 @@ class Filesystem:
                 self._truncate(node, path, changes.size, handle)
             if changes.atime_ns is not None or changes.mtime_ns is not None:
                 syscalls.set_times(held, b"", changes.atime_ns, changes.mtime_ns)
+            if changes.mtime_ns is not None:
+                self.files.mtime_was_set(node)
         return Answered(self.tree.status(node))
 
     def _truncate(self, node: Node, path: bytes, size: int, handle: int | None) -> None:
@@ -176,10 +180,7 @@ class Filesystem:
             self.recorder.closed(join(parent.path(), name), size)
 
     def _setattr_lazy(self, node: Node, changes: Changes) -> None:
-        if node.removed is not None:
-            return
-        lazy = self._lazy(node)
-        now_ns = self._clock.wall_ns()
+        lazy = self._lazy(node) if node.removed is None else node.removed
         if changes.mode is not None:
             lazy.mode = stat.S_IMODE(changes.mode)
         if changes.uid is not None:
@@ -190,9 +191,12 @@ class Filesystem:
             lazy.atime_ns = changes.atime_ns
         if changes.mtime_ns is not None:
             lazy.mtime_ns = changes.mtime_ns
-        lazy.ctime_ns = now_ns
-        self._directories.change(lazy)
-        self._backing.store.commit()
+        lazy.ctime_ns = self._clock.wall_ns()
+        if isinstance(lazy, Directory):
+            self._directories.change(lazy)
+            self._backing.store.commit()
+        else:  # removed, and open still: the record is gone, its last stat is all there is
+            lazy.mode |= stat.S_IFDIR
 
     # -- making -------------------------------------------------------------------------------
 
@@ -204,7 +208,7 @@ class Filesystem:
         directory = self._node(parent)
         existing = self._find(parent, name)
         if existing is not None:
-            return self._open_existing(existing, flags)
+            return self._open_existing(existing, flags, caller)
         directory_fd = self.tree.directory_fd(directory)
         descriptor = os.open(
             name, backing_flags(flags) | os.O_CREAT | os.O_EXCL, mode & 0o7777, dir_fd=directory_fd
@@ -219,11 +223,11 @@ class Filesystem:
         found.node.lookups += 1
         return handle, Answered(found.status)
 
-    def _open_existing(self, found: Found, flags: int) -> tuple[int, Answered]:
+    def _open_existing(self, found: Found, flags: int, caller: Caller) -> tuple[int, Answered]:
         """CREATE met a file that the kernel did not know of: it was made beside lffs just now."""
         if flags & os.O_EXCL:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fsdecode(found.name))
-        handle = self.files.open(found.node, flags)
+        handle = self._open(found.node, flags, caller)
         found.node.lookups += 1
         return handle, Answered(self.tree.status(found.node))
 
@@ -249,7 +253,7 @@ class Filesystem:
             raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
         self._refuse_new(parent, name)
         node, directory = self._node(number), self._node(parent)
-        if node.hidden:
+        if node.hidden and not node.dentries:
             raise StaleFileError(f"inode {number} is hidden")
         directory_fd = self.tree.directory_fd(directory)
         if node.dentries:
@@ -282,7 +286,7 @@ class Filesystem:
         else:
             found = self._mkdir_lazy(directory, name, path, mode, caller)
         if self._jobs.roots.is_job(path) and self._jobs.at(path) is None:
-            self._begin_job(path, found.status)
+            self._begin_job(path, found.node)
             found = self._find(parent, name) or found
         self._backing.store.commit()
         return self._looked_up(found)
@@ -315,10 +319,9 @@ class Filesystem:
         assert found is not None
         return found
 
-    def _begin_job(self, path: bytes, status: Stat) -> None:
-        identity = None if self._directories.lazy(path) else identity_of(status)
-        job = self._jobs.begin(path, self._clock.wall_ns(), identity)
-        self._backing.declare_directories(job, status)
+    def _begin_job(self, path: bytes, node: Node) -> None:
+        identity = None if node.is_lazy else FileIdentity(node.ino, node.birth_ns)
+        self._jobs.begin(path, self._clock.wall_ns(), identity)
 
     # -- removing -----------------------------------------------------------------------------
 
@@ -482,7 +485,7 @@ class Filesystem:
 
     def _begin_job_if_new(self, path: bytes, node: Node) -> None:
         if self._jobs.roots.is_job(path) and self._jobs.at(path) is None:
-            self._begin_job(path, self.tree.status(node))
+            self._begin_job(path, node)
             self._backing.store.commit()
 
     def _exchange(self, source: Found, old: bytes, target: Found, new: bytes) -> None:
@@ -511,11 +514,24 @@ class Filesystem:
 
     # -- files --------------------------------------------------------------------------------
 
-    def open(self, number: int, flags: int) -> Opened:
+    def open(self, number: int, flags: int, caller: Caller) -> Opened:
         """Open a file."""
         if self.control.owns(number):
             return self.control.open(number, flags)
-        return Opened(self.files.open(self._node(number), flags))
+        return Opened(self._open(self._node(number), flags, caller))
+
+    def _open(self, node: Node, flags: int, caller: Caller) -> int:
+        handle = self.files.open(node, flags)
+        if flags & os.O_TRUNC:
+            # Truncating by another than root ends suid and sgid.  A truncate(2) comes with the mode
+            # to set; this one the kernel leaves to us, and keeps the mode that it knows.
+            descriptor = self.files[handle].descriptor
+            status = syscalls.statx(descriptor)
+            kept = mode_after_change(status, caller)
+            if kept != status.mode:
+                os.fchmod(descriptor, stat.S_IMODE(kept))
+                self._kernel.age_attributes([node.number])
+        return handle
 
     def read(self, handle: int, offset: int, size: int) -> bytes:
         """Read up to *size* bytes at *offset*."""
@@ -525,7 +541,7 @@ class Filesystem:
 
     def write(self, handle: int, offset: int, data: bytes) -> int:
         """Write at *offset*; return how many bytes were written."""
-        return os.pwrite(self.files[handle].descriptor, data, offset)
+        return self.files.write(handle, offset, data)
 
     def release(self, handle: int) -> None:
         """Close a handle; the last close of a hidden file's writer starts its retention."""
@@ -587,8 +603,8 @@ class Filesystem:
 
     def _listed_names(self, node: Node) -> dict[bytes, bytes]:
         """Return what the directory lists: shown name → real name."""
-        if not node.dentries and node is not self.tree.nodes.root:
-            return {}  # removed while it was open
+        if self._is_removed(node):
+            return {}  # while it was open
         real, lazy = self.tree.names(node)
         path = node.path()
         shown: dict[bytes, bytes] = {b".": b".", b"..": b".."}
@@ -627,7 +643,7 @@ class Filesystem:
             return Work(run=lambda: None, finish=lambda done: done)
         node = self._listings[handle].node
         self._backing.store.commit()
-        if node.is_lazy:
+        if node.is_lazy or self._is_removed(node):
             return Work(run=lambda: None, finish=lambda done: done)
         descriptor = os.open(
             b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.tree.directory_fd(node)
@@ -651,7 +667,7 @@ class Filesystem:
         if self.xattrs.owns(name):
             return self.xattrs.get(node, name)
         if node.is_lazy:
-            raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
+            return self._lazy_xattr(node, name)
         descriptor = self.files.descriptor_of(node)
         if descriptor is not None:
             return os.getxattr(descriptor, name)
@@ -664,7 +680,7 @@ class Filesystem:
             return []
         node = self._node(number)
         if node.is_lazy:
-            return []
+            return list(map(os.fsencode, self._lazy_xattrs(node)))
         with self.tree.held(node) as held:
             names = os.listxattr(syscalls.descriptor_path(held))
         return [os.fsencode(name) for name in names if not self.xattrs.owns(os.fsencode(name))]
@@ -676,7 +692,7 @@ class Filesystem:
         if self.xattrs.owns(name):
             return self.xattrs.set(node, name, value, caller)
         if node.is_lazy:
-            self.tree.materialise(node.path())
+            self.tree.directory_fd(node)
         with self.tree.held(node) as held:
             os.setxattr(syscalls.descriptor_path(held), name, value)
         return None
@@ -688,7 +704,8 @@ class Filesystem:
         if self.xattrs.owns(name):
             return self.xattrs.remove(node, name, caller)
         if node.is_lazy:
-            raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
+            self._lazy_xattr(node, name)
+            self.tree.directory_fd(node)
         with self.tree.held(node) as held:
             os.removexattr(syscalls.descriptor_path(held), name)
         return None
@@ -700,14 +717,28 @@ class Filesystem:
 
         With a retention of 0 the answer is the Work of deleting what was hidden.
         """
+        return self.change_status(job, status).work
+
+    def change_status(self, job: Job, status: JobStatus) -> "StatusChange":
+        """The same, and say what followed from it."""
         change = self._backing.set_status(job, status, self.is_open_for_writing)
         self.show_hidden(job, change.hidden)
-        if change.restored.files:
-            self.came_back_to_view(
-                [join(job.path, one.entry.path) for one in change.restored.files]
-            )
+        self.show_restored(job, change.restored)
         self.deadlines_changed()
-        return change.work
+        return change
+
+    def set_job_type(self, job: Job, type_: JobType | None) -> None:
+        """Set a job's type, None for the default; the directories declared for it come and go."""
+        vanished, made = self._backing.set_job_type(job, type_)
+        self.took_out_of_view([], vanished)
+        parents = {split(path)[0] for path in made}
+        known = [self.tree.nodes.at(path) for path in parents]
+        self._kernel.age_attributes([node.number for node in known if node is not None])
+
+    def show_restored(self, job: Job, restored: Restored) -> None:
+        """Make it so that the paths of what came back lead there."""
+        if restored.files:
+            self.came_back_to_view([join(job.path, one.entry.path) for one in restored.files])
 
     def show_hidden(self, job: Job, hidden: Hidden) -> None:
         """Make it so that no path leads to what was hidden."""
@@ -793,10 +824,14 @@ class Filesystem:
             raise StaleFileError(f"inode {number} is not known")
         return node
 
+    def _is_removed(self, node: Node) -> bool:
+        """Tell whether the directory has no name any more; who has it open may still ask for it."""
+        return node.removed is not None or (not node.dentries and node is not self.tree.nodes.root)
+
     def _find(self, parent: int, name: bytes) -> Found | None:
         self._refuse_long(name)
         node = self._node(parent)
-        if node.removed is not None or (not node.dentries and node is not self.tree.nodes.root):
+        if self._is_removed(node):
             return None  # in a directory that was removed there is nothing
         try:
             return self.tree.find(node, name)
@@ -828,7 +863,7 @@ class Filesystem:
             raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), os.fsdecode(name))
         self._refuse_long(name)
         node = self._node(parent)
-        if node.removed is not None or (not node.dentries and node is not self.tree.nodes.root):
+        if self._is_removed(node):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fsdecode(name))
         is_taken = parent == ROOT_NUMBER and name == STATE_DIRECTORY
         path = node.path()
@@ -838,7 +873,7 @@ class Filesystem:
 
     def _has_default_acl(self, directory: Node) -> bool:
         if directory.is_lazy:
-            return False
+            return _DEFAULT_ACL in self._lazy_xattrs(directory)
         try:
             with self.tree.held(directory) as held:
                 os.getxattr(syscalls.descriptor_path(held), _DEFAULT_ACL)
@@ -850,6 +885,16 @@ class Filesystem:
         lazy = self._directories.lazy(node.path())
         assert lazy is not None
         return lazy
+
+    def _lazy_xattrs(self, node: Node) -> dict[str, bytes]:
+        """Return what a directory that was real, vanished and came back still has."""
+        return {} if node.removed is not None else self._lazy(node).xattrs
+
+    def _lazy_xattr(self, node: Node, name: bytes) -> bytes:
+        value = self._lazy_xattrs(node).get(os.fsdecode(name))
+        if value is None:
+            raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
+        return value
 
     def _touch(self, directory: Node) -> None:
         """A lazy directory came or went in *directory*: its times change as for a real one."""

@@ -69,6 +69,7 @@ class InodeTable:
         self._by_number = {ROOT_NUMBER: self.root}
         self._by_backing = {(root.dev, root.ino): self.root}
         self._by_name: dict[tuple[Node, bytes], Node] = {}
+        self._writing: dict[Node, None] = {}  # few, and asked for once a file that is hidden
 
     def __len__(self) -> int:
         return len(self._by_number)
@@ -128,6 +129,11 @@ class InodeTable:
         node.dev, node.ino, node.birth_ns = status.dev, status.ino, status.birth_ns
         self._by_backing[status.dev, status.ino] = node
 
+    def revive(self, node: Node) -> None:
+        """A directory that had vanished is there again, lazy as yet."""
+        node.removed, node.hidden = None, False
+        node.dev = node.ino = node.birth_ns = 0
+
     def unback(self, node: Node) -> None:
         """The node's backing file is gone; its inode may come again as another file."""
         if self._by_backing.get((node.dev, node.ino)) is node:
@@ -178,17 +184,22 @@ class InodeTable:
     def opened(self, node: Node, *, writable: bool) -> None:
         """Count a handle."""
         node.opens += 1
-        node.writers += writable
+        if writable:
+            node.writers += 1
+            self._writing[node] = None
 
     def closed(self, node: Node, *, writable: bool) -> None:
         """Uncount a handle."""
         node.opens -= 1
-        node.writers -= writable
+        if writable:
+            node.writers -= 1
+            if not node.writers:
+                del self._writing[node]
         self._drop_unused(node)
 
     def writers(self) -> Iterable[Node]:
         """Return the nodes that are open for writing."""
-        return [node for node in self._by_number.values() if node.writers]
+        return list(self._writing)
 
     def _drop_unused(self, node: Node) -> None:
         """Drop the node when neither kernel nor handle nor child needs it; then its parents."""

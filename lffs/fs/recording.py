@@ -17,10 +17,10 @@ from lffs.clock import Clock
 from lffs.directories import Directories, identity_of
 from lffs.errors import StoreError
 from lffs.fs.caller import Caller
-from lffs.handles import DirectoryHandles, join, split
+from lffs.handles import DirectoryHandles, is_within, join, split
 from lffs.jobs import Jobs
 from lffs.manifest.records import UNKNOWN_CREATOR, Creator, Entry, Job
-from lffs.manifest.scan import JobOnDisk, Reconciler, kind_of, walk_below
+from lffs.manifest.scan import Reconciler, is_active, job_on_disk, kind_of
 from lffs.manifest.store import Store
 from lffs.model import EntryOrigin, FileType, JobStatus
 from lffs.syscalls import Stat
@@ -139,19 +139,19 @@ class Recorder:
                 known = self._store.entry(job.number, below)
                 if known is None or known.identity != identity_of(status):
                     owner = Creator(uid=status.uid, gid=status.gid)
-                    self._add(job, path, status, owner, EntryOrigin.ADOPTED)
+                    lost = self._store.lost_writes and is_active(job)
+                    origin = EntryOrigin.RECORDED if lost else EntryOrigin.ADOPTED
+                    self._add(job, path, status, owner, origin)
 
     def _adopt_job(self, path: bytes, status: Stat) -> None:
         """A job's directory appeared beside lffs: take it in with all that it holds."""
-        on_disk = JobOnDisk(path, status)
-        for below, found in walk_below(self._handles, path):
-            (on_disk.directories if found.is_directory else on_disk.files)[below] = found
+        on_disk = job_on_disk(self._handles, path, status)
         self._reconciler().reconcile_job(on_disk, self._clock.wall_ns())
         self._store.commit()
 
     def _reconciler(self) -> Reconciler:
         return Reconciler(
-            self._store, self._jobs, self._directories, self.classifier, rebuilt=False
+            self._store, self._jobs, self._directories, self.classifier, rebuilt=False, beside=True
         )
 
     # -- directories --------------------------------------------------------------------------
@@ -171,6 +171,7 @@ class Recorder:
         job = self._jobs.at(path)
         if job is not None:
             self._jobs.end(job, self._clock.wall_ns())
+            self._directories.drop_hidden(path)  # a job made anew there has nothing of this one
         self._store.commit()
 
     # -- renames ------------------------------------------------------------------------------
@@ -207,7 +208,7 @@ class Recorder:
     def exchanged(self, first: bytes, first_status: Stat, second: bytes, second_status: Stat) -> None:
         """Two names were exchanged; the stats are of what each name leads to now."""
         if first_status.is_directory or second_status.is_directory:
-            self._record_anew(first, second)
+            self._exchanged_directories(first, second)
             return
         with self._never_failing():
             first_job, first_entry = self.entry_at(first)
@@ -220,13 +221,17 @@ class Recorder:
             self._place_entry(first, second_entry, first_status)
             self._store.commit()
 
-    def _record_anew(self, *paths: bytes) -> None:
-        """After an exchange of directories: take down what each name holds now."""
+    def _exchanged_directories(self, first: bytes, second: bytes) -> None:
+        """At least one of the two is a directory: each way it is what a rename is."""
+        now_ns = self._clock.wall_ns()
         with self._never_failing():
-            for path in paths:
-                self._forget_below(path)
-            for path in paths:
-                self._take_in(path, {})
+            self._directories.exchange(first, second)
+            entries, moving = self._take_up(first, second)
+            others, moving_back = self._take_up(second, first)
+            entries |= others
+            self._settle_jobs(moving + moving_back, entries, now_ns)
+            self._take_in(first, entries)
+            self._take_in(second, entries)
             self._store.commit()
 
     def renamed_directory(self, old: bytes, new: bytes) -> None:
@@ -238,43 +243,51 @@ class Recorder:
         now_ns = self._clock.wall_ns()
         with self._never_failing():
             self._directories.move(old, new)
-            origin = self._jobs.of(old)
-            entries: dict[bytes, Entry] = {}
-            if origin is not None and origin.path != old:
-                below = old[len(origin.path) + 1 :]
-                for entry in self._store.entries(origin.number, below):
-                    entries[new + entry.path[len(below) :]] = entry
-                    self._store.remove_entry(origin.number, entry.path)
-            for job in self._jobs_below(old):
-                moved_to = new + job.path[len(old) :]
-                if self._jobs.roots.is_job(moved_to) and self._jobs.at(moved_to) is None:
-                    self._jobs.move(job, moved_to, now_ns)
-                    continue
-                for entry in self._store.entries(job.number):
-                    entries[join(moved_to, entry.path)] = entry
-                    self._store.remove_entry(job.number, entry.path)
-                self._jobs.end(job, now_ns)
+            entries, moving = self._take_up(old, new)
+            self._settle_jobs(moving, entries, now_ns)
             self._take_in(new, entries)
             self._store.commit()
+
+    def _take_up(self, old: bytes, new: bytes) -> tuple[dict[bytes, Entry], list[tuple[Job, bytes]]]:
+        """Return the entries at and below *old* by their new paths, and the jobs there with theirs.
+
+        The entries are no longer recorded then; those of the jobs found are still theirs.
+        """
+        entries: dict[bytes, Entry] = {}
+        origin, at_old = self.entry_at(old)
+        if origin is not None and origin.path != old:
+            below = old[len(origin.path) + 1 :]
+            for entry in (*((at_old,) if at_old else ()), *self._store.entries(origin.number, below)):
+                entries[new + entry.path[len(below) :]] = entry
+                self._store.remove_entry(origin.number, entry.path)
+        return entries, [(job, new + job.path[len(old) :]) for job in self._jobs_below(old)]
+
+    def _settle_jobs(
+        self, moving: list[tuple[Job, bytes]], entries: dict[bytes, Entry], now_ns: int
+    ) -> None:
+        """Move the jobs to their new paths; one whose path is no job's ends, its entries are taken up."""
+        staying = []
+        leaving = {job.path for job, _ in moving}
+        for job, path in moving:
+            is_free = path in leaving or self._jobs.at(path) is None
+            if self._jobs.roots.is_job(path) and is_free:
+                staying.append((job, path))
+                continue
+            for entry in self._store.entries(job.number):
+                entries[join(path, entry.path)] = entry
+                self._store.remove_entry(job.number, entry.path)
+            self._jobs.end(job, now_ns)
+            self._directories.drop_hidden(path)  # they had moved there with the rest
+        self._jobs.move_all(staying, now_ns)
 
     def _jobs_below(self, path: bytes) -> list[Job]:
         return [
             job for job in self._jobs.live() if job.path == path or job.path.startswith(path + b"/")
         ]
 
-    def _forget_below(self, path: bytes) -> None:
-        job = self._jobs.of(path)
-        if job is not None and job.path != path:
-            below = path[len(job.path) + 1 :]
-            self._store.remove_entry(job.number, below)
-            for entry in self._store.entries(job.number, below):
-                self._store.remove_entry(job.number, entry.path)
-        for ended in self._jobs_below(path):
-            self._jobs.end(ended, self._clock.wall_ns())
-
     def _take_in(self, top: bytes, entries: dict[bytes, Entry]) -> None:
         """Record what lies at and below *top*, which was just put there, where that is in a job."""
-        if self._jobs.of(top) is not None and not entries and self._jobs.at(top) is not None:
+        if self._jobs.at(top) is not None and not any(is_within(path, top) for path in entries):
             return  # a job that moved as it was
         found = self._stat(top)
         pending = [(top, found)] if found is not None else []

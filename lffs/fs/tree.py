@@ -98,12 +98,22 @@ class Tree:
                     node = known
                     self.nodes.back(node, status)
             if node is None:
-                node = self.nodes.add_backed(
+                node = self._revived(status) or self.nodes.add_backed(
                     status, self._number(status), self._directories.new_number()
                 )
             self._met(path, status)
         self.nodes.attach(node, parent, name)
         return Found(node, self.shown(node, status), name)
+
+    def _revived(self, status: Stat) -> Node | None:
+        """Return the node of a directory that had vanished and is back, if the kernel kept it."""
+        number = self._directories.number_of(identity_of(status)) if status.is_directory else None
+        node = self.nodes.get(number) if number is not None else None
+        if node is None or node.removed is None:
+            return None
+        self.nodes.revive(node)
+        self.nodes.back(node, status)
+        return node
 
     def _number(self, status: Stat) -> int:
         if status.dev != self.device or status.ino == self.nodes.root.number:
@@ -116,6 +126,8 @@ class Tree:
         if lazy is None:
             return None
         node = self.nodes.get(lazy.number) or self.nodes.add_lazy(lazy.number)
+        if node.removed is not None:  # it had vanished, and somebody still stands in it
+            self.nodes.revive(node)
         self.nodes.attach(node, parent, name)
         return Found(node, self._lazy_status(lazy), name)
 

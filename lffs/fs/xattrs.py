@@ -19,6 +19,7 @@ from lffs.handles import join
 from lffs.jobs import parse_status
 from lffs.manifest.records import Entry, Job, Mark
 from lffs.model import FileIdentity, FileType, JobStatus, JobType
+from lffs.units import MAX_RETENTION_HOURS
 from lffs.work import Answer
 
 if TYPE_CHECKING:
@@ -141,6 +142,8 @@ class LffsXattrs:
         return None, None
 
     def _is_kept(self, node: Node) -> bool:
+        if not node.dentries and node.number != ROOT_NUMBER:
+            return False  # it has no name any more, and with it lost its pin
         if node.is_directory:
             return self._backing.directories.has_pin(self._path(node))
         return self._backing.store.mark(self._identity(node)).keep
@@ -184,10 +187,10 @@ class LffsXattrs:
         return self._fs.set_status(job, JobStatus.RUNNING)
 
     def set_type(self, job: Job, value: bytes) -> None:
-        self._backing.set_job_type(job, _parse(JobType, value))
+        self._fs.set_job_type(job, _parse(JobType, value))
 
     def reset_type(self, job: Job) -> None:
-        self._backing.set_job_type(job, None)
+        self._fs.set_job_type(job, None)
 
     def set_retention(self, job: Job, value: bytes) -> None:
         self._change_job(job, retention_hours=_parse_hours(value))
@@ -226,7 +229,7 @@ _JOB_ATTRIBUTES = {
         lambda xattrs, job: job.type.value, LffsXattrs.set_type, LffsXattrs.reset_type
     ),
     "retention_hours": _JobAttribute(
-        lambda xattrs, job: f"{xattrs.retention(job):g}",
+        lambda xattrs, job: _hours_text(xattrs.retention(job)),
         LffsXattrs.set_retention,
         LffsXattrs.reset_retention,
     ),
@@ -261,8 +264,14 @@ def _parse_hours(value: bytes) -> float:
         hours = float(value.decode("ascii"))
     except ValueError:
         hours = math.nan
-    if not 0 <= hours < math.inf:
-        raise OSError(errno.EINVAL, f"{value!r} is no number of hours, 0 or more")
+    # As in the configuration: beyond it no clock could count, and nobody means it.
+    if not 0 <= hours <= MAX_RETENTION_HOURS:
+        raise OSError(errno.EINVAL, f"{value!r} is no number of hours from 0 to {MAX_RETENTION_HOURS}")
     return hours
+
+
+def _hours_text(hours: float) -> str:
+    """Return the number in full: what is read can be set again."""
+    return str(int(hours)) if hours == int(hours) else repr(hours)
 
 

@@ -3,6 +3,7 @@
 `job_manifest` makes the object, `write_export` puts it into the state directory in one step.
 """
 
+import contextlib
 import datetime
 import json
 import os
@@ -15,25 +16,19 @@ from lffs.handles import DirectoryHandles, join, split
 from lffs.jobs import NAME_MAX
 from lffs.manifest.records import DirectoryState, Entry, Job
 from lffs.manifest.store import Store
-from lffs.model import DirectoryType, EntryState
+from lffs.model import DIRECTORY_NAMES, DirectoryType, EntryState
 
 if TYPE_CHECKING:
     from lffs.config import Settings
 
 MANIFEST_VERSION = 1
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _ENDING = b".json"
 
 # The directory types by what a job calls its directories; what none names is base.
-_DIRECTORY_TYPES = {
-    b"temp": DirectoryType.TEMP,
-    b"slides": DirectoryType.SLIDES,
-    b"expressions": DirectoryType.EXPRESSIONS,
-    b"shorts": DirectoryType.SHORTS,
+_DIRECTORY_TYPES = {name.encode(): type_ for type_, name in DIRECTORY_NAMES.items()} | {
     b"long": DirectoryType.LONG_FORM,
-    b"long_form": DirectoryType.LONG_FORM,
-    b"metadata": DirectoryType.METADATA,
     b"llm_responses": DirectoryType.METADATA,
-    b"subtitles": DirectoryType.SUBTITLES,
 }
 
 
@@ -43,8 +38,16 @@ def directory_type(path: bytes) -> DirectoryType:
 
 
 def timestamp(moment_ns: int) -> str:
-    """Return a moment as ISO 8601 in UTC with microseconds."""
-    return datetime.datetime.fromtimestamp(moment_ns / 1e9, datetime.UTC).isoformat()
+    """Return a moment as ISO 8601 in UTC with microseconds.
+
+    A program may set a file's times to any year; beyond 1 to 9999 it is the nearest that is written.
+    """
+    try:
+        moment = _EPOCH + datetime.timedelta(microseconds=moment_ns // 1000)
+    except OverflowError:
+        nearest = datetime.datetime.max if moment_ns > 0 else datetime.datetime.min
+        moment = nearest.replace(tzinfo=datetime.UTC)
+    return moment.isoformat()
 
 
 def text(path: bytes) -> str:
@@ -88,7 +91,8 @@ def job_manifest(
     for directory in store.directories(job.path):
         if directory.path != job.path and directory.state is not DirectoryState.HIDDEN:
             below = directory.path[len(job.path) + 1 :]
-            directories.setdefault(directory_type(below).value, []).append(text(below))
+            type_ = directory.type or directory_type(below)
+            directories.setdefault(type_.value, []).append(text(below))
     policy = settings.cleanup
     return {
         "version": MANIFEST_VERSION,
@@ -136,21 +140,21 @@ def encode(manifest: dict[str, Any]) -> bytes:
     return json.dumps(manifest, indent=2).encode("ascii") + b"\n"
 
 
-def export_path(manifests: Path, job: Job) -> Path:
-    """Return where the job's export lies below the state directory's ``manifests``.
+def export_path(manifests: Path, job_path: bytes, number: int) -> Path:
+    """Return where a job's export lies below the state directory's ``manifests``.
 
     A name that ``.json`` would make longer than 255 bytes is cut, the job's number behind it.
     """
-    parent, name = split(job.path)
+    parent, name = split(job_path)
     if len(name) + len(_ENDING) > NAME_MAX:
-        tail = b"~%d" % job.number
+        tail = b"~%d" % number
         name = name[: NAME_MAX - len(_ENDING) - len(tail)] + tail
     return manifests / os.fsdecode(join(parent, name + _ENDING))
 
 
 def write_export(manifests: Path, job: Job, manifest: dict[str, Any]) -> None:
     """Write the export in one step: a reader sees the old one or the new one, whole."""
-    path = export_path(manifests, job)
+    path = export_path(manifests, job.path, job.number)
     for directory in reversed([path.parent, *path.parent.parents]):
         # One by one: mkdir's own parents=True would make them with the daemon's umask, which is 0.
         if directory.is_relative_to(manifests):
@@ -160,3 +164,14 @@ def write_export(manifests: Path, job: Job, manifest: dict[str, Any]) -> None:
     with os.fdopen(descriptor, "wb") as file:
         file.write(encode(manifest))
     draft.replace(path)
+
+
+def remove_export(manifests: Path, job_path: bytes, number: int) -> None:
+    """Remove the export of a job that is not there any more, with the directories it leaves empty."""
+    path = export_path(manifests, job_path, number)
+    with contextlib.suppress(OSError):  # never written, or the disk's trouble: stale, and no harm
+        path.unlink()
+        for directory in path.parents:
+            if directory == manifests:
+                break
+            directory.rmdir()

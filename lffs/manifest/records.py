@@ -7,7 +7,15 @@ BACKING.  Times are nanoseconds since the epoch (UTC).
 import enum
 from dataclasses import dataclass, field
 
-from lffs.model import EntryKind, EntryOrigin, FileIdentity, FileType, JobStatus, JobType
+from lffs.model import (
+    DirectoryType,
+    EntryKind,
+    EntryOrigin,
+    FileIdentity,
+    FileType,
+    JobStatus,
+    JobType,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +85,7 @@ class HideReason(enum.StrEnum):
     """Why a file is in the trash; decides what brings it back and from when retention counts."""
 
     STATUS = "status"  # its job completed
+    RELEASED = "released"  # its job failed, and its maker asked not to preserve it
     UNLINKED = "unlinked"  # the pipeline unlinked it and cleanup.keep_unlinked names its type
 
 
@@ -120,6 +129,7 @@ class Directory:
     keep: bool = False
     declared: bool = False  # by directories.types, not by anyone's mkdir
     xattrs: dict[str, bytes] = field(default_factory=dict)  # of a hidden one, to come back with
+    type: DirectoryType | None = None  # said by the job's maker; None: what its name says
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,14 @@ def _walk(
         pending.extend(reversed(below))
 
 
+def job_on_disk(handles: DirectoryHandles, path: bytes, status: Stat) -> JobOnDisk:
+    """Return the job's directory at *path*, which *status* is of, with all that is below it."""
+    found = JobOnDisk(path, status)
+    for below, one in walk_below(handles, path):
+        (found.directories if one.is_directory else found.files)[below] = one
+    return found
+
+
 def walk_below(handles: DirectoryHandles, top: bytes) -> Iterator[tuple[bytes, Stat]]:
     """Yield (path below *top*, stat) of all that is in the directory *top*."""
     for path, status in _walk(handles, top, lambda path: True):
@@ -188,8 +196,14 @@ class Reconciler:
         classifier: Classifier,
         *,
         rebuilt: bool,
+        beside: bool = False,
     ) -> None:
-        """*rebuilt* says that the store was lost: what is found then was never seen being made."""
+        """Say where unrecorded files come from: by default, what a kill lost of an active job.
+
+        *rebuilt*: the store was lost, what is found was never seen being made.  *beside*: nothing
+        was lost, so what is found appeared beside lffs.
+        """
+        self._loses_records = not (rebuilt or beside)
         self._store = store
         self._jobs = jobs
         self._directories = directories
@@ -206,6 +220,7 @@ class Reconciler:
         for job in self._jobs.live():
             if job.path not in found and self._directories.lazy(job.path) is None:
                 self._jobs.end(job, now_ns)
+                self._directories.drop_below(job.path)
                 changed += 1
         self._store.commit()
         return changed
@@ -256,10 +271,7 @@ class Reconciler:
         gone: dict[FileIdentity, Entry] = {
             entry.identity: entry for path, entry in recorded.items() if path not in on_disk.files
         }
-        was_active = job.status is JobStatus.RUNNING or (
-            job.status is JobStatus.CREATED and not job.adopted
-        )
-        origin = EntryOrigin.RECORDED if was_active else self._unknown_origin
+        origin = EntryOrigin.RECORDED if is_active(job) else self._unknown_origin
         changed = 0
         for path, status in on_disk.files.items():
             known = recorded.get(path)
@@ -280,12 +292,18 @@ class Reconciler:
                 )
             )
             changed += 1
-        for entry in gone.values():
-            self._store.remove_entry(job.number, entry.path)
+        # By name, not by *gone*: hard links share an identity.
+        for path in recorded.keys() - on_disk.files.keys():
+            self._store.remove_entry(job.number, path)
             changed += 1
         if job.status is JobStatus.CREATED and not job.adopted and on_disk.files:
             self._jobs.set_status(job, JobStatus.RUNNING, now_ns)
         return changed
+
+
+def is_active(job: Job) -> bool:
+    """Tell whether what is found in the job unrecorded is its own: a kill or a full disk lost it."""
+    return job.status is JobStatus.RUNNING or (job.status is JobStatus.CREATED and not job.adopted)
 
 
 def _owner(status: Stat) -> Creator:

@@ -14,7 +14,7 @@ import json
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +32,23 @@ from lffs.manifest.records import (
     Removal,
     TrashEntry,
 )
-from lffs.model import EntryKind, EntryOrigin, FileIdentity, FileType, JobStatus, JobType
+from lffs.model import (
+    DirectoryType,
+    EntryKind,
+    EntryOrigin,
+    FileIdentity,
+    FileType,
+    JobStatus,
+    JobType,
+)
 
 log = logging.getLogger(__name__)
 
 VERSION = 1
 _APPLICATION_ID = 0x6C666673  # "lffs"
 _CLEAN_END = "clean_end"
+_CLOSED = "closed"  # 0 while it is in use: then there is a log beside it
+_SEQUENCE = "sequence"
 _RESTORING = "restoring "
 
 _SCHEMA = """
@@ -63,9 +73,9 @@ CREATE TABLE directories (
     mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL, born_ns INTEGER NOT NULL,
     uid INTEGER NOT NULL, gid INTEGER NOT NULL, pid INTEGER NOT NULL, command TEXT NOT NULL,
     inode INTEGER, birth_ns INTEGER, keep INTEGER NOT NULL, declared INTEGER NOT NULL,
-    xattrs TEXT NOT NULL) WITHOUT ROWID;
+    xattrs TEXT NOT NULL, type TEXT) WITHOUT ROWID;
 CREATE TABLE trash (
-    number INTEGER PRIMARY KEY, job INTEGER NOT NULL, path BLOB NOT NULL, kind TEXT NOT NULL,
+    number INTEGER PRIMARY KEY AUTOINCREMENT, job INTEGER NOT NULL, path BLOB NOT NULL, kind TEXT NOT NULL,
     type TEXT NOT NULL, size INTEGER NOT NULL, created_ns INTEGER NOT NULL, uid INTEGER NOT NULL,
     gid INTEGER NOT NULL, pid INTEGER NOT NULL, command TEXT NOT NULL, inode INTEGER NOT NULL,
     birth_ns INTEGER NOT NULL, origin TEXT NOT NULL, name BLOB NOT NULL, reason TEXT NOT NULL,
@@ -79,6 +89,17 @@ CREATE TABLE removals (
 CREATE INDEX removals_of_job ON removals (job);
 """
 
+# Which columns hold words, and which there are.
+_ENTRY_WORDS = (("kind", EntryKind), ("type", FileType), ("origin", EntryOrigin))
+_WORDS = {
+    "jobs": (("type", JobType), ("status", JobStatus)),
+    "marks": (("type", FileType),),
+    "directories": (("state", DirectoryState), ("type", DirectoryType)),
+    "entries": _ENTRY_WORDS,
+    "trash": (*_ENTRY_WORDS, ("reason", HideReason)),
+    "removals": _ENTRY_WORDS,
+}
+
 _ENTRY_COLUMNS = (
     "job, path, kind, type, size, created_ns, uid, gid, pid, command, inode, birth_ns, origin"
 )
@@ -90,6 +111,9 @@ class Store:
 
     `lost_writes` is true when a group of records could not be kept (the disk was full and SQLite
     rolled it back): whoever sees it runs the reconciling scan when there is room again.
+
+    `is_damaged` is true from the first time that SQLite finds the file corrupt.  What is read from it
+    is no ground any more to hide or delete anything; the next opening recovers it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -100,27 +124,32 @@ class Store:
         """
         self.path = path
         self.lost_writes = False
+        self.is_damaged = False
+        # What said.json keeps (lffs.manifest.said) has changed: jobs, marks or pins.
+        self.said_changed = False
         self.began: Callable[[], None] = lambda: None  # told when there is something to commit
-        self.is_new = not path.exists() or path.stat().st_size == 0
-        if not self.is_new:
+        # Told when SQLite took uncommitted records back: what is kept in memory of them is wrong.
+        self.rolled_back: Callable[[], None] = lambda: None
+        if path.exists() and path.stat().st_size:
             _refuse_newer(path)
         # SQLite gives its other files the mode of this one, whatever the daemon's umask.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        with _as_store_error(path):
+        with _as_store_error(path), contextlib.ExitStack() as unless_open:
             self._db = sqlite3.connect(path, isolation_level=None)
+            unless_open.callback(self._db.close)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.execute("PRAGMA trusted_schema = OFF")
+            # A kill may have come after the first page and before the first commit.
+            self.is_new = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
             if self.is_new:
                 self._db.executescript(
                     f"BEGIN; PRAGMA application_id = {_APPLICATION_ID};"
                     f" PRAGMA user_version = {VERSION}; {_SCHEMA} COMMIT;"
                 )
             # Few, and asked for at every hide and listing: kept in memory, written through.
-            self._marks = {
-                FileIdentity(inode, birth_ns): Mark(bool(keep), FileType(type) if type else None)
-                for inode, birth_ns, keep, type in self._db.execute("SELECT * FROM marks")
-            }
+            self._marks = self._read_marks()
+            unless_open.pop_all()
 
     # -- transactions ------------------------------------------------------------------------
 
@@ -140,24 +169,81 @@ class Store:
         try:
             self._db.execute("COMMIT")
         except sqlite3.Error as exc:
-            self.lost_writes = self.lost_writes or not self._db.in_transaction
-            raise _store_error(self.path, exc) from exc
+            self._note_loss()
+            raise self._failed(exc) from exc
+
+    def _failed(self, exc: sqlite3.Error) -> StoreError:
+        code = getattr(exc, "sqlite_errorcode", 0) & 0xFF  # the primary one
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) and not self.is_damaged:
+            self.is_damaged = True
+            log.error(
+                "manifest store %s is damaged: %s; nothing is hidden or deleted any more: unmount, and"
+                " mount again to have it recovered",
+                self.path, exc,
+            )  # fmt: skip
+        return _store_error(self.path, exc)
+
+    @property
+    def changes(self) -> int:
+        """How many rows were written through this connection so far."""
+        return self._db.total_changes
+
+    def _note_loss(self) -> None:
+        """A statement failed: see whether SQLite rolled back what was gathered before it too."""
+        if not self._db.in_transaction:
+            self.lost_writes = True
+            self._marks = self._read_marks()
+            self.rolled_back()
 
     def close(self, *, clean: bool) -> None:
         """Commit and close; *clean* says that disk and store agree, so no scan is needed."""
         try:
-            if clean and not self.lost_writes:
+            if clean and not self.lost_writes and not self.is_damaged:
                 self._set_meta(_CLEAN_END, 1)
+            with contextlib.suppress(sqlite3.Error):  # in use elsewhere, damaged: then it is not closed
+                self._db.execute("PRAGMA busy_timeout = 0")
+                self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, 1)", (_CLOSED,))
             self.commit()
         finally:
             self._db.close()
 
     def took_over_clean(self) -> bool:
         """Tell whether the last user of the store ended cleanly, and mark it in use from now on."""
-        row = self._one("SELECT value FROM meta WHERE key = ?", (_CLEAN_END,))
+        was_clean = bool(self._meta(_CLEAN_END))
         self._set_meta(_CLEAN_END, 0)
+        self._set_meta(_CLOSED, 0)
         self.commit()
-        return bool(row and row[0])
+        self.checkpoint()  # who loses the log must not find in the file that all ended cleanly
+        return was_clean
+
+    def checkpoint(self) -> None:
+        """Bring what is committed from the log into the file itself, if there is room."""
+        with contextlib.suppress(sqlite3.Error):
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+
+    def lost_its_log(self) -> bool:
+        """Tell whether the file was in use when lffs ended, and its log is gone or unreadable.
+
+        Ask before `took_over_clean`, which begins a log.
+        """
+        with _as_store_error(self.path):
+            _, frames, _ = self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        return self._meta(_CLOSED) == 0 and frames <= 0
+
+    def sequence(self) -> int:
+        """Return the number of the last backup, or save of what people said, that this store knows of."""
+        return int(self._meta(_SEQUENCE) or 0)
+
+    def advance_sequence(self, beyond: int = 0) -> int:
+        """Commit, with the next number, one above *beyond* too; return it."""
+        number = max(self.sequence(), beyond) + 1
+        self._set_meta(_SEQUENCE, number)
+        self.commit()
+        return number
+
+    def _meta(self, key: str) -> Any:
+        row = self._one("SELECT value FROM meta WHERE key = ?", (key,))
+        return row[0] if row else None
 
     def _set_meta(self, key: str, value: object) -> None:
         self._write("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
@@ -169,16 +255,20 @@ class Store:
                 self.began()
             return self._db.execute(statement, values)
         except sqlite3.Error as exc:
-            self.lost_writes = self.lost_writes or not self._db.in_transaction
-            raise _store_error(self.path, exc) from exc
+            self._note_loss()
+            raise self._failed(exc) from exc
 
     def _rows(self, statement: str, values: tuple[Any, ...] = ()) -> list[Any]:
-        with _as_store_error(self.path):
+        try:
             return self._db.execute(statement, values).fetchall()
+        except sqlite3.Error as exc:
+            raise self._failed(exc) from exc
 
     def _one(self, statement: str, values: tuple[Any, ...] = ()) -> Any:
-        with _as_store_error(self.path):
+        try:
             return self._db.execute(statement, values).fetchone()
+        except sqlite3.Error as exc:
+            raise self._failed(exc) from exc
 
     # -- jobs --------------------------------------------------------------------------------
 
@@ -199,6 +289,7 @@ class Store:
 
     def add_job(self, job: Job) -> None:
         """Insert *job* and give it its number."""
+        self.said_changed = True
         cursor = self._write(
             "INSERT INTO jobs (path, type, status, created_ns, updated_ns, status_since_ns, inode,"
             " birth_ns, ended_ns, retention_hours, debug, type_set, adopted)"
@@ -210,6 +301,7 @@ class Store:
 
     def update_job(self, job: Job) -> None:
         """Write what *job* says now."""
+        self.said_changed = True
         self._write(
             "UPDATE jobs SET path=?, type=?, status=?, created_ns=?, updated_ns=?,"
             " status_since_ns=?, inode=?, birth_ns=?, ended_ns=?, retention_hours=?, debug=?,"
@@ -217,8 +309,36 @@ class Store:
             (*_job_values(job), job.number),
         )
 
+    def put_jobs(self, jobs: Iterable[Job]) -> None:
+        """Write these jobs under the numbers that they have, in place of those that have them now."""
+        self.said_changed = True
+        jobs = list(jobs)
+        for job in jobs:  # the store holds a live path once: first out of each other's way
+            self._write("DELETE FROM jobs WHERE number = ?", (job.number,))
+        for job in jobs:
+            self._write(
+                "INSERT INTO jobs (path, type, status, created_ns, updated_ns, status_since_ns, inode,"
+                " birth_ns, ended_ns, retention_hours, debug, type_set, adopted, number)"
+                " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                (*_job_values(job), job.number),
+            )
+
+    def last_number(self) -> int:
+        """Return the highest number that a job had so far."""
+        row = self._one("SELECT seq FROM sqlite_sequence WHERE name = 'jobs'")
+        return row[0] if row else 0
+
+    def reserve_numbers(self, highest: int) -> None:
+        """Never give a new job a number up to *highest*: something of an old one may lie under it."""
+        self._write(
+            "INSERT INTO sqlite_sequence (name, seq) SELECT 'jobs', 0"
+            " WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'jobs')"
+        )
+        self._write("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'jobs'", (highest,))
+
     def forget_job(self, number: int) -> None:
         """Drop the job and all that is recorded of it."""
+        self.said_changed = True
         self._write("DELETE FROM jobs WHERE number = ?", (number,))
         for table in ("entries", "trash", "removals"):
             self._write(f"DELETE FROM {table} WHERE job = ?", (number,))
@@ -247,6 +367,11 @@ class Store:
             )
         return [_entry(row) for row in rows]
 
+    def is_recorded(self, identity: FileIdentity) -> bool:
+        """Tell whether any entry is a name of this file; looks at all of them."""
+        values = (identity.inode, identity.birth_ns)
+        return self._one("SELECT 1 FROM entries WHERE inode=? AND birth_ns=? LIMIT 1", values) is not None
+
     def remove_entry(self, job: int, path: bytes) -> None:
         """Forget the name; nothing happens where none is recorded."""
         self._write("DELETE FROM entries WHERE job=? AND path=?", (job, path))
@@ -257,12 +382,23 @@ class Store:
 
     # -- marks -------------------------------------------------------------------------------
 
+    def _read_marks(self) -> dict[FileIdentity, Mark]:
+        return {
+            FileIdentity(inode, birth_ns): Mark(bool(keep), FileType(type) if type else None)
+            for inode, birth_ns, keep, type in self._rows("SELECT * FROM marks")
+        }
+
     def mark(self, identity: FileIdentity) -> Mark:
         """Return what was said of this inode by xattr."""
         return self._marks.get(identity, NO_MARK)
 
+    def marks(self) -> dict[FileIdentity, Mark]:
+        """Return all that was said of inodes by xattr."""
+        return dict(self._marks)
+
     def set_mark(self, identity: FileIdentity, mark: Mark) -> None:
         """Remember *mark* for the inode; an empty one forgets it."""
+        self.said_changed = True
         if mark == NO_MARK:
             self._write(
                 "DELETE FROM marks WHERE inode=? AND birth_ns=?", (identity.inode, identity.birth_ns)
@@ -294,16 +430,17 @@ class Store:
 
     def put_directory(self, directory: Directory) -> None:
         """Record the directory as it is now."""
+        self.said_changed = self.said_changed or directory.keep
         identity = directory.identity
         self._write(
-            "INSERT OR REPLACE INTO directories VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            "INSERT OR REPLACE INTO directories VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (
                 directory.path, directory.state, directory.number, directory.mode, directory.uid,
-                directory.gid, directory.atime_ns, directory.mtime_ns, directory.ctime_ns,
-                directory.birth_ns, directory.creator.uid, directory.creator.gid,
+                directory.gid, _bounded(directory.atime_ns), _bounded(directory.mtime_ns),
+                directory.ctime_ns, directory.birth_ns, directory.creator.uid, directory.creator.gid,
                 directory.creator.pid, directory.creator.command,
                 identity.inode if identity else None, identity.birth_ns if identity else None,
-                directory.keep, directory.declared, _pack(directory.xattrs),
+                directory.keep, directory.declared, _pack(directory.xattrs), directory.type,
             ),
         )  # fmt: skip
 
@@ -397,6 +534,42 @@ class Store:
         else:
             self._set_meta(f"{_RESTORING}{job}", " ".join(sorted(reasons)))
 
+    # -- after damage ------------------------------------------------------------------------
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with the file or makes no sense in a row; empty: nothing is.
+
+        Costs, for a million entries, 0.8 s for SQLite's own check of the pages and 0.8 s for the words:
+        a flipped bit in a row is in order for SQLite.
+        """
+        with _as_store_error(self.path):
+            found = [row[0] for row in self._db.execute("PRAGMA quick_check(5)") if row[0] != "ok"]
+            if found:
+                return found
+            for table, columns in _WORDS.items():
+                names = ", ".join(name for name, _ in columns)
+                for row in self._db.execute(f"SELECT DISTINCT {names} FROM {table}"):
+                    found += [
+                        f"{table}: {word!r} is no {name}"
+                        for word, (name, known) in zip(row, columns, strict=True)
+                        if word is not None and word not in set(known)
+                    ]
+            for table in ("entries", "trash", "removals"):
+                orphans = f"SELECT DISTINCT job FROM {table} WHERE job NOT IN (SELECT number FROM jobs)"
+                found += [f"{table}: there is no job {job!r}" for (job,) in self._db.execute(orphans)]
+        if not found:
+            try:
+                self.directories()
+                self.restoring()
+            except (ValueError, TypeError, AttributeError) as exc:
+                found.append(f"a directory's row makes no sense: {exc}")
+        return found
+
+    def distrust(self) -> None:
+        """Take nothing that is recorded as seen being made any more: it goes by no policy by itself."""
+        for table in ("entries", "trash"):
+            self._write(f"UPDATE {table} SET origin = ?", (EntryOrigin.REBUILT,))
+
     # -- moves -------------------------------------------------------------------------------
 
     def move_directories(self, old: bytes, new: bytes) -> list[Directory]:
@@ -417,11 +590,34 @@ def _refuse_newer(path: Path) -> None:
         header = file.read(100)
     if not header.startswith(b"SQLite format 3\0"):
         raise StoreError(f"{path} is damaged or no manifest store: it has no SQLite header")
-    version = int.from_bytes(header[60:64], "big")
+    newest = _header_in_log(path.with_name(path.name + "-wal")) or header
+    version = int.from_bytes(newest[60:64], "big")
     if version > VERSION:
         raise NewerStoreError(
             f"{path} has version {version}, this lffs knows {VERSION}: install a newer lffs"
         )
+
+
+def _header_in_log(log_path: Path) -> bytes | None:
+    """Return the newest committed first page in a WAL that a kill left, or None.
+
+    The version of a store that was killed young is there alone.  The format is SQLite's file format,
+    section 4: a frame of an earlier round of the log has another salt, one with a size ends a commit.
+    """
+    try:
+        log_bytes = log_path.read_bytes()
+    except FileNotFoundError:
+        return None
+    page_size, salt = int.from_bytes(log_bytes[8:12], "big"), log_bytes[16:24]
+    first_page = newest = None
+    for start in range(32, len(log_bytes) - 24 - page_size + 1, 24 + page_size):
+        if log_bytes[start + 8 : start + 16] != salt:
+            break
+        if log_bytes[start : start + 4] == b"\0\0\0\1":
+            first_page = log_bytes[start + 24 : start + 124]
+        if log_bytes[start + 4 : start + 8] != b"\0\0\0\0":
+            newest = first_page
+    return newest
 
 
 def _store_error(path: Path, exc: sqlite3.Error) -> StoreError:
@@ -480,7 +676,13 @@ def _directory(row: Any) -> Directory:
         creator=Creator(row[10], row[11], row[12], row[13]),
         identity=None if row[14] is None else FileIdentity(row[14], row[15]),
         keep=bool(row[16]), declared=bool(row[17]), xattrs=_unpack(row[18]),
+        type=None if row[19] is None else DirectoryType(row[19]),
     )  # fmt: skip
+
+
+def _bounded(time_ns: int) -> int:
+    """Return the nearest time that an SQLite integer holds: to 2262; anyone may set a later one."""
+    return max(-(1 << 63), min(time_ns, (1 << 63) - 1))
 
 
 def _pack(xattrs: dict[str, bytes]) -> str:

@@ -301,7 +301,7 @@ class PyfuseTransport(pyfuse3.Operations):
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         self.requests["open"] += 1
         with _as_errno:
-            opened = self._fs.open(inode, flags)
+            opened = self._fs.open(inode, flags, _caller(ctx))
         # Only lffs changes files, and says so when it does: the kernel may keep their pages.
         return pyfuse3.FileInfo(
             fh=pyfuse3.FileHandleT(opened.handle),

@@ -1,0 +1,1 @@
+"""What fits lffs into one program or another; each module stands for itself."""
