@@ -7,7 +7,7 @@ unmounted backing store.  It gathers and words; what a status does is decided be
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -26,7 +26,7 @@ from lffs.explaining import expiring, explain
 from lffs.handles import join
 from lffs.jobs import parse_status
 from lffs.manifest.export import export_path, text, timestamp
-from lffs.manifest.records import HideReason, Job, TrashEntry
+from lffs.manifest.records import Entry, HideReason, Job, TrashEntry
 from lffs.model import DirectoryType, FileType, JobStatus, JobType
 from lffs.registering import find_to_start, forget, record_directory, record_file
 from lffs.state_dir import SETTINGS_NAME, state_directory, write_private
@@ -249,16 +249,23 @@ class Admin:
     def reap(self) -> Answer[JsonObject]:
         """Delete what is past its retention, as a round of the reaper does; where there is one: nothing."""
         if self._has_reaper:
-            return self._report(None)
+            return _report({})
         cleanup, now_ns = self._backing.cleanup, self._backing.clock.wall_ns()
-        for job, hidden in cleanup.release_failed(now_ns, self._view.is_open_for_writing):
-            self._view.show_hidden(job, hidden)
+        # Looked up now: with its last hidden file the record of a removed job may go.
+        paths = {job.number: job.path for job in self._backing.store.jobs(ended=True)}
+        hidden = Hidden()
+        for job, released in cleanup.release_failed(now_ns, self._view.is_open_for_writing):
+            self._view.show_hidden(job, released)
+            hidden.files += released.files
+            hidden.directories += released.directories
+            hidden.failed += released.failed
         reaping = cleanup.reap(cleanup.due(now_ns), now_ns, "retention is over")
 
         def finish(deleted: list[Deleted]) -> JsonObject:
-            report = self._report(None, reaped=reaping.finish(deleted))
+            reaped = reaping.finish(deleted)
             cleanup.settle_ended(now_ns)
-            return report
+            self._backing.export_changed()
+            return _report(paths, hidden, reaped=reaped)
 
         return Work(run=reaping.run, finish=finish)
 
@@ -275,40 +282,23 @@ class Admin:
 
     def _report(
         self,
-        job: Job | None,
+        job: Job,
         hidden: Hidden | None = None,
         restored: Restored | None = None,
         reaped: Reaped | None = None,
         errors: list[str] | None = None,
     ) -> JsonObject:
-        """Say what became of files: removed ones are out of view or deleted, paths below the mountpoint."""
-        hidden, restored, reaped = hidden or Hidden(), restored or Restored(), reaped or Reaped()
-        paths = {one.number: one.path for one in self._backing.store.jobs(ended=True)}
-        failed = [(one, why) for one, why in hidden.failed]
-        failed += [(one.entry, why) for one, why in (*restored.failed, *reaped.failed)]
         self._backing.export_changed()
-        return {
-            "removed": sorted(
-                {
-                    text(join(paths[one.entry.job], one.entry.path))
-                    for one in (*hidden.files, *reaped.removed)
-                    if one.entry.job in paths
-                }
-            ),
-            "restored": [text(join(paths[one.entry.job], one.entry.path)) for one in restored.files],
-            "failed": [
-                {"path": text(join(paths[entry.job], entry.path)), "reason": why} for entry, why in failed
-            ],
-            "directories": [text(path) for path in hidden.directories],
-            "bytes": reaped.bytes_freed,
-            "errors": [*(errors or []), *self._refusal(job, hidden)],
-        }
+        hidden = hidden or Hidden()
+        report = _report({job.number: job.path}, hidden, restored, reaped)
+        report["errors"] = [*(errors or []), *self._refusal(job, hidden)]
+        return report
 
-    def _refusal(self, job: Job | None, hidden: Hidden) -> list[str]:
+    def _refusal(self, job: Job, hidden: Hidden) -> list[str]:
         """Say why nothing was hidden although something was to be: cleanup.max_share."""
-        if job is None or hidden.files or hidden.failed or not self._backing.jobs.cleans_automatically(job):
-            return []
-        if job.status not in (JobStatus.COMPLETED, JobStatus.CLEANED):
+        is_to_hide = job.status in (JobStatus.COMPLETED, JobStatus.CLEANED)
+        is_to_hide = is_to_hide and self._backing.jobs.cleans_automatically(job)
+        if hidden.files or hidden.failed or not is_to_hide:
             return []
         try:
             self._backing.cleanup.refuse_large_share(job, self._backing.cleanup.plan(job).hide)
@@ -416,6 +406,29 @@ class Admin:
             if plan.hide:
                 reasons.append("written since; set completed again to hide them")
         return "; ".join(reasons)
+
+
+def _report(
+    paths: Mapping[int, bytes],
+    hidden: Hidden | None = None,
+    restored: Restored | None = None,
+    reaped: Reaped | None = None,
+) -> JsonObject:
+    """Say what became of files: removed ones are out of view or deleted, paths below the mountpoint."""
+    hidden, restored, reaped = hidden or Hidden(), restored or Restored(), reaped or Reaped()
+
+    def path_of(entry: Entry) -> str:
+        return text(join(paths[entry.job], entry.path))
+
+    failed = [*hidden.failed, *((one.entry, why) for one, why in (*restored.failed, *reaped.failed))]
+    return {
+        "removed": sorted({path_of(one.entry) for one in (*hidden.files, *reaped.removed)}),
+        "restored": sorted(path_of(one.entry) for one in restored.files),
+        "failed": [{"path": path_of(entry), "reason": why} for entry, why in failed],
+        "directories": [text(path) for path in hidden.directories],
+        "bytes": reaped.bytes_freed,
+        "errors": [],
+    }
 
 
 def _word(words: type[_Word], name: str) -> _Word:

@@ -181,7 +181,7 @@ class Target:
         if not text:
             raise UsageError("a job's name is its id, such as Suits/S01E01, or its directory's path")
         try:
-            below = self._below(resolve(text, read_mounts(), enter_lffs=self.mount is not None))
+            below = self.below(resolve(text, read_mounts(), enter_lffs=self.mount is not None))
         except OSError:  # no working directory: then it can only be an id
             below = None
         if text.startswith(("/", ".")):
@@ -191,8 +191,8 @@ class Target:
             return [below]
         return [name] if below in (None, "", name) else [name, below]
 
-    def _below(self, path: Path) -> str | None:
-        """Return *path* relative to the root of the filesystem; None if it is not in it."""
+    def below(self, path: Path) -> str | None:
+        """Return *path*, as `resolve` gives it, relative to the filesystem's root; None: not in it."""
         for top, root in self._tops():
             if path.is_relative_to(top):
                 return str(root / path.relative_to(top)).removeprefix("/")

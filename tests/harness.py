@@ -82,8 +82,9 @@ class Mounted:
                 env=os.environ | {"PYTHONPATH": str(ROOT)},
             )
         assert self._process.stdout is not None
-        said = self._process.stdout.readline()
-        assert said == b"ready\n", self.log()
+        if self._process.stdout.readline() != b"ready\n":
+            self._ended()
+            raise AssertionError(self.log())
         return self
 
     @property

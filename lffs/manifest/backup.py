@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 BACKUPS_NAME = "backups"  # in the state directory
 _STAMP = "%Y%m%dT%H%M%SZ"
-_NAME = re.compile(r"manifest-(\d{8,18})-(\d{4}(?:0[1-9]|1[0-2])(?:[0-2]\d|3[01])T(?:[01]\d|2[0-3])[0-5]\d[0-5]\dZ)\.db")
+_NAME = re.compile(r"manifest-(\d{8,18})-(\d{8}T\d{6}Z)\.db")
 _DRAFT = ".new"
 _BACKUP = "a backup of the manifest"
 _HOUR_NS = 3_600_000_000_000
@@ -50,11 +50,17 @@ def generations(directory: Path) -> list[Generation]:
     found = []
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for path in directory.iterdir():
-            match = _NAME.fullmatch(path.name)
-            if match is not None:
-                made = datetime.datetime.strptime(match[2] + "+0000", _STAMP + "%z")
-                found.append(Generation(int(match[1]), int(made.timestamp()) * 1_000_000_000, path))
+            with contextlib.suppress(ValueError):  # of a name that is nearly one
+                found.append(_generation(path))
     return sorted(found, key=lambda one: one.number, reverse=True)
+
+
+def _generation(path: Path) -> Generation:
+    match = _NAME.fullmatch(path.name)
+    if match is None:
+        raise ValueError(f"{path.name} is no backup")
+    made = datetime.datetime.strptime(f"{match[2]}+0000", f"{_STAMP}%z")
+    return Generation(int(match[1]), int(made.timestamp()) * 1_000_000_000, path)
 
 
 class Backups:

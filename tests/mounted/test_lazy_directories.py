@@ -294,7 +294,8 @@ def test_it_survives_the_end_of_the_daemon(
 ) -> None:
     """The lazy ones in a job, a job itself and those outside, with all that stat says."""
     mounted = make_mount()
-    paths = [mounted.path / path for path in ("job", "job/a", "job/a/b", ".outside", ".outside/c", "empty job")]
+    names = ("job", "job/a", "job/a/b", ".outside", ".outside/c", "empty job")
+    paths = [mounted.path / name for name in names]
     for path in paths:
         path.mkdir()
     os.chown(paths[2], ALICE, STAFF)

@@ -53,11 +53,15 @@ def reset(path: Path, name: str) -> None:
     os.removexattr(path, f"user.lffs.{name}")
 
 
-def by(user: int, directory: Path, *actions: Callable[[Path], object], groups: Sequence[int] = ()) -> list[int]:
+def by(
+    user: int, directory: Path, *actions: Callable[[Path], object], groups: Sequence[int] = ()
+) -> list[int]:
     """Return what another user's actions in *directory* are refused with."""
-    return as_user(
-        user, STAFF, lambda here: [refusal(lambda: action(here)) for action in actions], directory, groups  # noqa: B023
-    )
+
+    def act(here: Path) -> list[int]:
+        return [refusal(lambda: action(here)) for action in actions]  # noqa: B023
+
+    return as_user(user, STAFF, act, directory, groups)
 
 
 def own(*paths: Path) -> None:
