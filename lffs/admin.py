@@ -51,20 +51,21 @@ class Admin:
         change_status: ChangeStatus,
         *,
         set_job_type: Callable[[Job, JobType], object] | None = None,
-        has_reaper: bool = False,
+        is_mounted: bool = False,
         health: Callable[[], JsonObject] | None = None,
         reload: Callable[[], None] | None = None,
         view: View | None = None,
         reread: Callable[[], None] | None = None,
     ) -> None:
-        """*change_status*, *set_job_type*, *view* and *reread* are the filesystem's where one shows the files.
+        """The callables, *view* too, are the filesystem's where one shows the files.
 
-        *has_reaper*: what is past its retention is somebody else's to delete, who minds the clock.
+        *is_mounted*: what is past its retention is the reaper's to delete, who minds the clock, and
+        every file is in a manifest.
         """
         self._backing = backing
         self._change_status = change_status
         self._set_job_type = set_job_type or backing.set_job_type
-        self._has_reaper = has_reaper
+        self._is_mounted = is_mounted
         self._health = health or self._unmounted_health
         self._reload = reload or (lambda: None)
         self._view = view or NoView()
@@ -238,7 +239,7 @@ class Admin:
                 return self._changed(found, change)
             hidden = change.hidden
         due = [one for one in cleanup.due(now_ns) if one.entry.job == found.number]
-        if self._has_reaper:
+        if self._is_mounted:
             due = [one for one in due if cleanup.due_time(found, one) == now_ns]
         reaping = cleanup.reap(due, now_ns, "retention is over")
         return Work(
@@ -248,7 +249,7 @@ class Admin:
 
     def reap(self) -> Answer[JsonObject]:
         """Delete what is past its retention, as a round of the reaper does; where there is one: nothing."""
-        if self._has_reaper:
+        if self._is_mounted:
             return _report({})
         cleanup, now_ns = self._backing.cleanup, self._backing.clock.wall_ns()
         # Looked up now: with its last hidden file the record of a removed job may go.
@@ -263,7 +264,7 @@ class Admin:
 
         def finish(deleted: list[Deleted]) -> JsonObject:
             reaped = reaping.finish(deleted)
-            cleanup.settle_ended(now_ns)
+            cleanup.settle_all(now_ns)
             self._backing.export_changed()
             return _report(paths, hidden, reaped=reaped)
 
@@ -317,8 +318,11 @@ class Admin:
         record_directory(self._backing, self._backing.jobs.find(job), path, type_)
 
     def remove_from_manifest(self, job: str, path: str) -> bool:
-        """Drop what is recorded of a path, and tell whether anything was; the file stays."""
-        return forget(self._backing, self._backing.jobs.find(job), path)
+        """Drop what is recorded of a path, and tell whether anything was; the file stays.
+
+        Mounted, a file that is there is adopted instead: a mount records all that there is.
+        """
+        return forget(self._backing, self._backing.jobs.find(job), path, adopts=self._is_mounted)
 
     def export(self, job: str) -> str:
         """Write the manifest's export as it is now and return its path."""
@@ -392,9 +396,7 @@ class Admin:
         times = [moment for moment in due if moment is not None]
         if times:
             last = max(times)
-            reasons.append(
-                "hidden, being deleted" if last <= now_ns else f"hidden until {timestamp(last)}"
-            )
+            reasons.append("hidden, being deleted" if last <= now_ns else f"hidden until {timestamp(last)}")
         if any(one.held for one in hidden):
             reasons.append("open for writing")
         if any(moment is None and not one.held for moment, one in zip(due, hidden, strict=True)):
@@ -470,7 +472,7 @@ def open_unmounted(
     given = settings
     if settings is None:
         settings = _remembered_settings(state_dir or state_directory(backing))
-    with open_backing(backing, settings, state_dir=state_dir, clock=clock) as opened:
+    with open_backing(backing, settings, state_dir=state_dir, clock=clock, told=True) as opened:
         if given is not None:
             _remember_settings(opened, given)
         yield opened

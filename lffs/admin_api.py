@@ -152,9 +152,7 @@ CALLS: Mapping[str, Call] = {
         lambda admin, given: admin.restore(given["job"], list(map(str, given["paths"]))),
     ),
     "explain": Call({"path": _TEXT}, lambda admin, given: admin.explain(given["path"])),
-    "expiring": Call(
-        {"within_s": (int, float)}, lambda admin, given: admin.expiring(given["within_s"])
-    ),
+    "expiring": Call({"within_s": (int, float)}, lambda admin, given: admin.expiring(given["within_s"])),
     "start_job": Call({"job": _TEXT, "job_type": _TEXT}, lambda admin, given: admin.start_job(**given)),
     "complete_job": Call(
         {"job": _TEXT, "success": (bool,)}, lambda admin, given: admin.complete_job(**given)

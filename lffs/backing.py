@@ -23,13 +23,18 @@ from lffs.cleanup.manual import Candidate
 from lffs.cleanup.plan import effective_type
 from lffs.cleanup.service import Cleanup, HeldPredicate, Hidden, Reaped, Restored
 from lffs.cleanup.trash import Trash
+from lffs.cleanup.unrecorded import TrashMender
 from lffs.clock import Clock, SystemClock
 from lffs.directories import Directories
-from lffs.errors import MountError, NewerStoreError, StoreError, StoreInUseError
+from lffs.errors import MountError, StoreError, StoreInUseError
 from lffs.handles import DirectoryHandles, join, split
 from lffs.jobs import Jobs
 from lffs.manifest import export, scan
+from lffs.manifest.backup import BACKUPS_NAME, Backups
+from lffs.manifest.exported import says
 from lffs.manifest.records import NO_MARK, Entry, Job, TrashEntry
+from lffs.manifest.recovery import Condition, OpenedStore, bring_up_to_date, open_store, set_aside
+from lffs.manifest.seal import write_seal
 from lffs.manifest.store import Store
 from lffs.model import FileIdentity, FileType, JobStatus, JobType
 from lffs.state_dir import STATE_NAME, point_to_state_directory, state_directory
@@ -41,7 +46,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_STORE_NAME = "manifest.db"
 _LOCK_NAME = "lock"
 
 
@@ -79,7 +83,10 @@ class Backing:
         staging_fd: int,
         settings: "Settings",
         clock: Clock,
+        *,
+        is_current: bool,
     ) -> None:
+        """*is_current* says that the store is as its last user left it, at a clean end."""
         self.path = path
         self.state_dir = state_dir
         self.store = store
@@ -92,6 +99,9 @@ class Backing:
         self.jobs.began = self._declare_directories
         self.directories = Directories(store, self.handles, staging_fd)
         self.cleanup = Cleanup(store, self.jobs, self.directories, self.handles, trash, settings)
+        self.backups = Backups(
+            store, self.directories.pins, state_dir / BACKUPS_NAME, settings, is_current=is_current
+        )
         store.rolled_back = self._rolled_back
 
     def _rolled_back(self) -> None:
@@ -105,6 +115,7 @@ class Backing:
         self.settings = settings
         self.jobs.configure(settings)
         self.cleanup.configure(settings)
+        self.backups.configure(settings)
         if rules_changed:
             self.classifier = Classifier(settings.classify)
             for job in self.jobs.live():
@@ -156,7 +167,11 @@ class Backing:
         return Totals(files, total, temp_files, temp_bytes, sum(hidden.values()))
 
     def candidates(self, job: Job | None = None) -> list[Candidate]:
-        """Return what could be cleaned by hand, of one job or of all, in view and hidden."""
+        """Return what could be cleaned by hand, of one job or of all, in view and hidden.
+
+        Raises StoreError where the store is damaged.
+        """
+        self.require_sound_store()
         result = []
         for one in [job] if job is not None else self.store.jobs(ended=True):
             live = one if one.ended_ns is not None else self.jobs.at(one.path) or one
@@ -191,13 +206,21 @@ class Backing:
         """Write the job's manifest to the state directory; a full disk is no reason to fail."""
         try:
             export.write_export(self.state_dir / "manifests", job, self.manifest(job))
-        except OSError as exc:
+        except (OSError, StoreError) as exc:
             log.warning("job %s: cannot write its manifest's export: %s", job.id, exc)
 
     # -- changes ------------------------------------------------------------------------------
 
+    def require_sound_store(self) -> None:
+        """Raise StoreError where the store is damaged: what it says is no ground to hide or delete."""
+        if self.store.is_damaged:
+            raise StoreError(
+                f"manifest store {self.store.path} is damaged; unmount, and mount again to have it recovered"
+            )
+
     def set_status(self, job: Job, status: JobStatus, held: HeldPredicate) -> StatusChange:
         """Take a job to running, completed or failed, with all that follows from it."""
+        self.require_sound_store()
         now_ns = self.clock.wall_ns()
         change = StatusChange()
         if status is JobStatus.COMPLETED:
@@ -221,11 +244,30 @@ class Backing:
         self.export_changed()
 
     def export_changed(self) -> None:
-        """Write the exports of the jobs whose status or path changed since the last time."""
+        """Write what lies beside the store: exports of jobs whose status or path changed, what was said."""
         for path, number in self.jobs.take_left():
             export.remove_export(self.state_dir / "manifests", path, number)
         for job in self.jobs.take_changed():
             self.export(job)
+        self.backups.save_said()
+
+    def mend_exports(self) -> None:
+        """Write the exports anew that are damaged, missing, or behind their jobs' status."""
+        manifests = self.state_dir / "manifests"
+        for job in self.jobs.live():
+            path = export.export_path(manifests, job.path, job.number)
+            was_written = job.status is not JobStatus.CREATED or path.exists()
+            if was_written and not says(path, job.status):
+                log.info("job %s: the export of its manifest is written anew", job.id)
+                self.export(job)
+
+    def restore_pins(self, pins: frozenset[bytes]) -> None:
+        """Let these directories have user.lffs.keep = 1, and no others."""
+        for path in pins ^ self.directories.pins():
+            status = self.status_of(path)
+            if status is not None and status.is_directory:
+                self.directories.set_keep(path, status, path in pins)
+        self.store.commit()
 
     def set_job_type(self, job: Job, type_: JobType | None) -> tuple[list[bytes], list[bytes]]:
         """Set a job's type: its files are typed by that type's rules, its directories declared.
@@ -341,8 +383,12 @@ def open_backing(
     *,
     state_dir: Path | None = None,
     clock: Clock | None = None,
+    told: bool = False,
 ) -> Iterator[Backing]:
     """Open the backing store at *path* for the block, and close it cleanly behind it.
+
+    *told*: what it does not record appeared beside lffs, since nothing is mounted and programs tell
+    it of what is theirs.  A scan after an unclean end then adopts the rest.
 
     Raises StoreInUseError when another lffs has it, NewerStoreError for a store of a newer
     version (nothing is touched), MountError where there is no such directory.
@@ -358,35 +404,115 @@ def open_backing(
         lock_fd = os.open(state / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         stack.callback(os.close, lock_fd)
         _lock(lock_fd, path)
-        store, rebuilt = _open_store(state / _STORE_NAME)
-        is_first = store.is_new and not rebuilt
         trash = Trash(_make_private(home_fd, b"trash", stack))
-        backing = Backing(
-            path,
-            root_fd,
-            state,
-            store,
-            trash,
-            _make_private(home_fd, b"staging", stack),
-            settings,
-            clock or SystemClock(),
+        stack.callback(trash.forget_handles)
+        staging_fd = _make_private(home_fd, b"staging", stack)
+        backing = _with_store(
+            path, root_fd, state, trash, staging_fd, settings, clock or SystemClock(), told
         )
+        stack.callback(backing.handles.close)
         try:
-            if not store.took_over_clean():
-                backing.cleanup.recover(backing.clock.wall_ns())
-                changed = backing.reconcile(rebuilt=rebuilt)
-                if not is_first:
-                    log.info("scanned %s after an unclean end: %d records mended", path, changed)
             yield backing
+        except BaseException:
+            with contextlib.suppress(StoreError):
+                backing.store.close(clean=False)
+            raise
+        else:
+            _close(backing)
+
+
+def _with_store(
+    path: Path,
+    root_fd: int,
+    state: Path,
+    trash: Trash,
+    staging_fd: int,
+    settings: "Settings",
+    clock: Clock,
+    told: bool,
+) -> Backing:
+    """Open the manifest store, recovered if need be, and make it agree with the disk."""
+    for attempt in (1, 2):
+        opened = open_store(state, has_trash=any(trash.files()), now_ns=clock.wall_ns())
+        store = opened.store
+        try:
+            if opened.condition.is_recovered:
+                bring_up_to_date(opened, state, clock.wall_ns())
+            was_told = store.take_over_as(told=told)
+            was_clean = store.took_over_clean() and not opened.condition.is_recovered
+            backing = Backing(
+                path, root_fd, state, store, trash, staging_fd, settings, clock, is_current=was_clean
+            )
+            store.number_jobs_above(trash.highest_job())
+            if not was_clean:
+                _agree_with_disk(backing, opened, beside=was_told)
+            backing.cleanup.resume(clock.wall_ns())
+            backing.mend_exports()
+        except StoreError:
+            with contextlib.suppress(StoreError):
+                store.close(clean=False)
+            if attempt == 2 or not store.is_damaged:
+                raise
+            set_aside(store.path, clock.wall_ns())  # found damaged late: now a backup takes its place
         except BaseException:
             with contextlib.suppress(StoreError):
                 store.close(clean=False)
             raise
         else:
-            store.close(clean=True)
-        finally:
-            backing.handles.close()
-            trash.forget_handles()
+            return backing
+    raise AssertionError("the second attempt returned or raised")
+
+
+def _agree_with_disk(backing: Backing, opened: OpenedStore, *, beside: bool) -> None:
+    """Mend what a kill left half done, what a lost store does not know, and scan the disk."""
+    now_ns = backing.clock.wall_ns()
+    recovered = opened.condition.is_recovered
+    mender = TrashMender(backing.store, backing.jobs, backing.trash)
+
+    def give_rows() -> None:
+        mender.give_rows(
+            backing.classifier.classify,
+            backing.jobs.retention_hours,
+            backing.settings.jobs.default_type,
+            now_ns,
+        )
+
+    if recovered:
+        mender.settle_rows(now_ns)
+        give_rows()
+    backing.cleanup.recover(now_ns)
+    changed = backing.reconcile(rebuilt=recovered, beside=beside)
+    if not recovered:
+        give_rows()
+    if opened.said is not None:
+        backing.restore_pins(opened.said.pins)
+    if opened.condition is not Condition.NEW:
+        log.info("scanned %s after an unclean end: %d records mended", backing.path, changed)
+    if recovered:
+        backing.backups.start_over(opened.beyond)
+        for job in backing.jobs.live():
+            backing.export(job)
+        # Losing the log must not make ordinary again what is rebuilt.
+        backing.store.checkpoint()
+
+
+def _close(backing: Backing) -> None:
+    """End cleanly: backed up if that is due, closed, sealed."""
+    store = backing.store
+    now_ns = backing.clock.wall_ns()
+    try:
+        store.commit()
+        backing.export_changed()
+        if backing.backups.is_due(now_ns):
+            backing.backups.make_now(now_ns)
+    finally:
+        store.close(clean=True)
+    if store.lost_writes or store.is_damaged:
+        return
+    try:
+        write_seal(store.path)
+    except OSError as exc:
+        log.warning("cannot seal %s: %s; it is checked at the next opening", store.path, exc)
 
 
 def _state_directory(path: Path, wanted: Path | None) -> Path:
@@ -399,11 +525,26 @@ def _state_directory(path: Path, wanted: Path | None) -> Path:
 
 def _make_private(parent_fd: int, name: bytes, stack: contextlib.ExitStack) -> int:
     """Make a directory for lffs alone, or take the one that is there; return a descriptor."""
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(name, 0o700, dir_fd=parent_fd)
-    descriptor = syscalls.open_directory(parent_fd, name)
+    shown = os.fsdecode(name)
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=parent_fd)
+        descriptor = syscalls.open_directory(parent_fd, name)
+    except OSError as exc:
+        raise MountError(f"the backing store's {shown}: {exc.strerror}") from exc
     stack.callback(os.close, descriptor)
+    _refuse_foreign(descriptor, f"the backing store's {shown}")
     return descriptor
+
+
+def _refuse_foreign(descriptor: int, what: str) -> None:
+    """Refuse a directory that others own or may write to: it says what root is to delete."""
+    found = syscalls.statx(descriptor)
+    if found.uid != os.geteuid() or found.mode & 0o022:
+        raise MountError(
+            f"{what} belongs to user {found.uid} with mode {found.mode & 0o7777:o}; lffs only trusts"
+            " a directory of its own that nobody else may write to: see what it is, then remove it"
+        )
 
 
 def _lock(descriptor: int, path: Path) -> None:
@@ -419,24 +560,3 @@ def _lock(descriptor: int, path: Path) -> None:
         ) from None
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
-
-
-def _open_store(path: Path) -> tuple[Store, bool]:
-    """Open the store; return it and whether it had to be begun anew because it was damaged."""
-    try:
-        return Store(path), False
-    except NewerStoreError:
-        raise
-    except StoreError as exc:
-        if exc.errno == errno.ENOSPC:
-            raise
-        damaged = path.with_name(f"{path.name}.damaged")
-        number = 1
-        while damaged.exists():
-            number += 1
-            damaged = path.with_name(f"{path.name}.damaged.{number}")
-        log.error("%s; it is kept as %s and rebuilt by scanning", exc, damaged.name)
-        for ending in ("", "-wal", "-shm"):
-            with contextlib.suppress(FileNotFoundError):
-                os.replace(f"{path}{ending}", f"{damaged}{ending}")
-        return Store(path), True

@@ -90,6 +90,7 @@ def _read_min_free(value: object) -> object:
     return parse_min_free(str(value))
 
 
+_MAX_BACKUPS = 1000
 _Hours = Annotated[float, Field(ge=0, le=MAX_RETENTION_HOURS, allow_inf_nan=False)]
 _TemporaryTypes = Annotated[frozenset[FileType], AfterValidator(_check_temporary)]
 
@@ -144,6 +145,13 @@ class DirectorySettings(_Section):
     types: Mapping[JobType, Mapping[DirectoryType, Annotated[str, AfterValidator(_check_directory)]]] = {}
 
 
+class ManifestSettings(_Section):
+    """How the manifest store is backed up."""
+
+    backups: Annotated[int, Field(ge=0, le=_MAX_BACKUPS)] = 5
+    backup_interval_hours: Annotated[float, Field(gt=0, le=MAX_RETENTION_HOURS, allow_inf_nan=False)] = 1
+
+
 class Rule(_Section):
     """One line of ``classify``: files whose path matches are of this type."""
 
@@ -186,6 +194,7 @@ class Settings(_Section):
     cleanup: CleanupSettings = CleanupSettings()
     jobs: JobSettings = JobSettings()
     directories: DirectorySettings = DirectorySettings()
+    manifest: ManifestSettings = ManifestSettings()
     classify: tuple[Rule, ...] = tuple(_default_rules())
 
     @property
@@ -498,6 +507,10 @@ def _complaint(error: ErrorDetails) -> str:
             return "is missing; a rule needs match and type"
         case "bool_type":
             return f"must be true or false, not {shown}"
+        case "int_type" | "int_from_float" | "greater_than_equal" | "less_than_equal" if error["loc"][-1] == "backups":
+            return f"must be a whole number of backups from 0 to {_MAX_BACKUPS}, not {shown}"
+        case "greater_than":
+            return f"must be a number of hours above 0, not {shown}"
         case "float_type" | "finite_number" | "greater_than_equal" | "less_than_equal":
             return f"must be a number of hours from 0 to {MAX_RETENTION_HOURS} (100 years), not {shown}"
         case "string_type" | "string_unicode":

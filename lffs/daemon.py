@@ -2,7 +2,7 @@
 
 Which tasks there are, how they end, and what a signal does; nothing here knows what a job is.  What
 leaves the loop for a thread, all of it: fsync and fsyncdir, deleting from the trash, the walk of
-verify, writing back at the end, and re-reading what the kernel cached after a reload.
+verify, backups, and writing back at the end.
 """
 
 import contextlib
@@ -21,6 +21,7 @@ import trio
 from lffs.admin import Admin
 from lffs.admin_api import JsonObject
 from lffs.backing import Backing, open_backing
+from lffs.backing_up import BackupTask
 from lffs.clock import Clock
 from lffs.config import settings_to_json
 from lffs.control_socket import serve_control
@@ -69,9 +70,16 @@ def run(
         try:
             with _unwrapped():
                 trio.run(daemon.serve, ready)
-        finally:
+        except BaseException:
+            # Death is loud: the mountpoint fails from now on, and never looks like an empty directory.
+            transport.abandon()
+            raise
+        else:
             transport.unmount()
+        finally:
             filesystem.close()
+        if backing.backups.has_changes:
+            backing.backups.make_now(backing.clock.wall_ns())
 
 
 @contextlib.contextmanager
@@ -116,6 +124,7 @@ class _Daemon:
         self._begun = trio.Event()  # there is something to commit
         self._started_s = time.monotonic()
         self._reaper = Reaper(backing, filesystem, backing.export_changed)
+        self._backup_task = BackupTask(backing)
         backing.store.began = lambda: self._begun.set()
         filesystem.deadlines_changed = self._reaper.wake
         filesystem.control.texts.update(
@@ -132,7 +141,7 @@ class _Daemon:
             self._backing,
             self._fs.change_status,
             set_job_type=self._fs.set_job_type,
-            has_reaper=True,
+            is_mounted=True,
             health=self._health,
             reload=self._reload,
             view=self._fs,
@@ -148,6 +157,7 @@ class _Daemon:
                     nursery.start_soon(self._obey, signals)
                     nursery.start_soon(self._commit)
                     nursery.start_soon(self._reaper.run)
+                    nursery.start_soon(self._backup_task.run)
                     ready()
                     await self._transport.run()
                     nursery.cancel_scope.cancel()
@@ -176,6 +186,7 @@ class _Daemon:
         self._backing.configure(loaded.settings)
         self._fs.configured()
         self._reaper.trust_clock()
+        self._backup_task.wake()
         log.info("the configuration was read again")
 
     async def _commit(self) -> None:
@@ -197,11 +208,14 @@ class _Daemon:
                 store.lost_writes = False
                 changed = self._backing.reconcile()
                 log.info("the manifest store has room again: %d records found by a scan", changed)
-        except StoreError as exc:
+            self._backing.export_changed()
+        except (StoreError, OSError) as exc:
             if say:
                 log.error("%s; tried again every second", exc)
             return False
-        self._backing.export_changed()
+        except Exception:
+            # Everything is on record; what failed is an export, a scan.  The mount goes on.
+            log.exception("committing failed unexpectedly")
         return True
 
     def _health(self) -> JsonObject:
@@ -215,6 +229,7 @@ class _Daemon:
             "uptime_s": round(time.monotonic() - self._started_s, 3),
             "reaping": "holding: the clock jumped" if self._reaper.guard.is_holding else "ok",
             "lost_writes": self._backing.store.lost_writes,
+            "store_damaged": self._backing.store.is_damaged,
         }
 
     def _metrics(self) -> bytes:

@@ -39,6 +39,7 @@ class Directories:
         self._store = store
         self._handles = handles
         self._staging_fd = staging_fd
+        self._device = syscalls.statx(handles.root_fd).dev
         self._next_number = FIRST_OWN_NUMBER
         self.reload()
 
@@ -83,6 +84,10 @@ class Directories:
     def has_pin(self, path: bytes) -> bool:
         """Tell whether the directory at *path* has user.lffs.keep = 1 itself."""
         return path in self._pinned
+
+    def pins(self) -> frozenset[bytes]:
+        """Return the directories that have user.lffs.keep = 1 themselves."""
+        return frozenset(self._pinned)
 
     # -- making and removing ------------------------------------------------------------------
 
@@ -163,6 +168,7 @@ class Directories:
             assert directory is not None
         directory.keep = keep
         self._put(directory)
+        self._store.said_changed = True
 
     def set_type(self, path: bytes, status: Stat, type_: DirectoryType) -> None:
         """Say what the directory at *path*, real or lazy, is for."""
@@ -281,6 +287,8 @@ class Directories:
         try:
             parent_fd = self._handles.open(parent)
             status = syscalls.statx(parent_fd, name)
+            if status.dev != self._device:
+                return None  # another filesystem, mounted below BACKING: none of lffs's to remove
             xattrs = syscalls.all_xattrs(parent_fd, name)
             os.rmdir(name, dir_fd=parent_fd)
         except OSError as exc:
@@ -315,24 +323,25 @@ class Directories:
             if directory.state is DirectoryState.HIDDEN
         ]
 
-    def reappear(self, directory: Directory) -> None:
+    def reappear(self, directory: Directory) -> bool:
         """Bring a vanished directory back to view, lazy as yet; a real one of that name wins.
 
-        It stays away where its parent was removed.
+        It stays away where its parent was removed.  Returns whether it is back.
         """
         parent, name = split(directory.path)
         if directory.path in self._lazy:
-            return
+            return False
         if parent not in self._lazy:
             try:
                 is_there = syscalls.exists(self._handles.open(parent), name)
             except (FileNotFoundError, NotADirectoryError):
-                return
+                return False
             if is_there:
                 self._store.remove_directory(directory.path)
-                return
+                return False
         directory.state = DirectoryState.LAZY
         self._put(directory)
+        return True
 
     def make_again(self, path: bytes, like: Stat, xattrs: dict[str, bytes]) -> None:
         """Make a directory that was removed, with the mode and owner of *like*."""
@@ -341,6 +350,39 @@ class Directories:
         )
         directory.xattrs = xattrs
         self.materialise(path)
+
+    def meet_disk(self) -> int:
+        """Look at the place of each lazy directory, as after a kill; return how many had to go.
+
+        What is there in the meantime wins: a lazy directory would hide a file.  One whose parent is
+        nowhere any more goes too.
+        """
+        dropped = 0
+        for path in sorted(self._lazy):  # parents come first
+            parent, name = split(path)
+            if path not in self._lazy or parent in self._lazy:
+                continue
+            try:
+                status = syscalls.statx(self._handles.open(parent), name)
+            except FileNotFoundError:
+                if self._is_directory(parent):
+                    continue
+            except NotADirectoryError:
+                pass
+            else:
+                if status.is_directory:
+                    self.found_real(path, status)
+                    continue
+            self.drop_below(path)
+            dropped += 1
+        return dropped
+
+    def _is_directory(self, path: bytes) -> bool:
+        try:
+            self._handles.open(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
 
     def drop_below(self, path: bytes) -> None:
         """Forget the directory at *path* and all below it: it was removed beside lffs."""

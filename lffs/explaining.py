@@ -2,7 +2,7 @@
 
 from lffs.admin_api import JsonObject
 from lffs.backing import Backing
-from lffs.cleanup.plan import effective_type, plan_hide
+from lffs.cleanup.plan import HOUR_NS, effective_type, plan_hide
 from lffs.errors import InvalidJobIdError
 from lffs.handles import join, split
 from lffs.manifest.export import text, timestamp
@@ -82,7 +82,7 @@ def _fate(backing: Backing, job: Job, entry: Entry | None, hidden: TrashEntry | 
     if job.status is JobStatus.FAILED and policy.preserve_on_failure:
         if policy.failed_retention_hours is None:
             return {"fate": "stays: the job failed", "at": None}
-        at_ns = job.status_since_ns + round(policy.failed_retention_hours * 3_600_000_000_000)
+        at_ns = job.status_since_ns + round(policy.failed_retention_hours * HOUR_NS)
         return {"fate": "deleted for good: the job failed", "at": timestamp(at_ns)}
     return {"fate": f"hidden when completed is set, deleted for good {hours:g} hours later", "at": None}
 

@@ -88,10 +88,16 @@ class Reaper:
         while True:
             try:
                 await self.round()
+                wait_s = self._wait_s()
             except (LffsError, OSError) as exc:
                 # The disk's trouble is not the mount's: the next round tries again.
                 log.warning("reaping: %s; tried again in the next round", exc)
-            with trio.move_on_after(self._wait_s()):
+                wait_s = _LONGEST_S
+            except Exception:
+                # Nothing was deleted that should not be; to end the mount for it would cost more.
+                log.exception("reaping failed unexpectedly; tried again in the next round")
+                wait_s = _LONGEST_S
+            with trio.move_on_after(wait_s):
                 await self._woken.wait()
             self._woken = trio.Event()
 
@@ -105,7 +111,7 @@ class Reaper:
 
     async def round(self) -> None:
         """Delete what is due now."""
-        if not self.guard.look():
+        if not self.guard.look() or self._backing.store.is_damaged:
             return
         cleanup, clock = self._backing.cleanup, self._backing.clock
         for job, hidden in cleanup.release_failed(clock.wall_ns(), self._fs.is_open_for_writing):
@@ -125,7 +131,7 @@ class Reaper:
             self.reaped_files += len(reaped.removed)
             self.reaped_bytes += reaped.bytes_freed
             self._changed()
-        cleanup.settle_ended(clock.wall_ns())
+        cleanup.settle_all(clock.wall_ns())
 
     def _over_min_free(self) -> list[TrashEntry]:
         """Return what goes before its retention is over, oldest first: only if that is allowed."""

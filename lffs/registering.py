@@ -174,9 +174,10 @@ def _record_parents(backing: Backing, job: Job, below: bytes) -> None:
         directory = split(directory)[0]
 
 
-def forget(backing: Backing, job: Job, path: str) -> bool:
+def forget(backing: Backing, job: Job, path: str, *, adopts: bool) -> bool:
     """Drop a file from the job's manifest and leave it where it is; tell whether it was recorded.
 
+    With *adopts* one that is there stays recorded as an adopted one, which no cleanup takes by itself.
     A directory that is gone is dropped with all that was below it.  Raises InvalidPathError for one
     that is still there: the manifest lists it for as long as it is.
     """
@@ -196,6 +197,8 @@ def forget(backing: Backing, job: Job, path: str) -> bool:
         backing.store.remove_entry(job.number, one.path)
     for one in gone:
         _forget_type(backing, one)
+    if adopts and entry is not None and status is not None and identity_of(status) == entry.identity:
+        backing.store.add_entry(dataclasses.replace(entry, origin=EntryOrigin.ADOPTED))
     directories = [
         known for known in backing.store.directories(whole) if known.state is not DirectoryState.HIDDEN
     ]

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from lffs.admin_api import AdminApi
+from lffs.admin_api import AdminApi, JsonObject
 from lffs.errors import InvalidPathError, LffsError, MountError, StoreInUseError
 from lffs.mounts import Target, UsageError, find_target, is_dead_mount, read_mounts, resolve
 from lffs.remote_admin import NoDaemonError, RemoteAdmin
@@ -115,7 +115,8 @@ class Session:
         """Return the configuration in force."""
         from lffs.config import load_settings
 
-        return load_settings(None, {}, self.ask(lambda admin: admin.config())).settings
+        values: JsonObject = self.ask(lambda admin: admin.config())
+        return load_settings(None, {}, values).settings
 
 
 Store: TypeAlias = str | os.PathLike[str] | Session

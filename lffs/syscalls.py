@@ -11,6 +11,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import signal
 import stat as stat_module
 import struct
 from collections.abc import Iterator
@@ -130,7 +131,12 @@ def exists(directory_fd: int, name: bytes) -> bool:
 
 
 def open_directory(directory_fd: int, name: bytes) -> int:
-    """Open a subdirectory for ``*at`` calls (O_PATH); a link is ENOTDIR, never followed."""
+    """Open a subdirectory for ``*at`` calls (O_PATH); a link is ENOTDIR, never followed.
+
+    Only a plain name is taken: a record that says ``..`` leads nowhere (EINVAL).
+    """
+    if name in (b"", b".", b"..") or b"/" in name:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), os.fsdecode(name))
     return os.open(name, DIRECTORY_FLAGS, dir_fd=directory_fd)
 
 
@@ -219,6 +225,9 @@ def is_open_for_writing(descriptor: int) -> bool:
     F_SETLEASE); it is given back at once.  Where leases are not supported (some network
     filesystems) the answer is False: the caller's own handles are all that is known there.
     """
+    # Whoever opens the file for writing just now breaks the lease, and its holder gets a signal:
+    # SIGIO, which kills, unless another is chosen.  SIGURG is ignored by default.
+    fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
     try:
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except OSError as exc:

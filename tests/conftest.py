@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness import Mounted
+from tests.places import Place, unmounted
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -63,6 +64,30 @@ def make_shared_mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Call
 def mounted(make_mount: Callable[..., Mounted]) -> Mounted:
     """A mount with the default configuration."""
     return make_mount()
+
+
+@pytest.fixture(scope="module")
+def library_mount(make_shared_mount: Callable[..., Mounted]) -> Mounted:
+    """The mount that the library's tests of a module share."""
+    return make_shared_mount()
+
+
+@pytest.fixture(params=["unmounted", pytest.param("mounted", marks=pytest.mark.mounted)])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """A store with the default configuration: not mounted, then mounted."""
+    if request.param == "mounted":
+        yield request.getfixturevalue("library_mount")
+        return
+    with unmounted(tmp_path / "store") as opened:
+        yield opened
+        opened.verify()
+
+
+@pytest.fixture
+def job_id(request: pytest.FixtureRequest) -> str:
+    """A job's id that no other test has."""
+    name: str = request.node.originalname
+    return name.removeprefix("test_")[:100]
 
 
 @pytest.fixture(autouse=True)

@@ -233,5 +233,3 @@ def is_dead(path: Path) -> bool:
     except OSError as exc:
         return exc.errno in (errno.ENOTCONN, errno.ECONNABORTED)
     return False
-
-

@@ -1,24 +1,29 @@
 """Backing stores for tests without a mount: opened, killed, reopened, their clock set by the test."""
 
 import contextlib
+import errno
 import os
 import stat
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lffs.backing import Backing, open_backing
-from lffs.config import CleanupSettings, DirectorySettings, JobSettings, Rule, Settings
+from lffs.config import CleanupSettings, DirectorySettings, JobSettings, ManifestSettings, Rule, Settings
+from lffs.errors import LffsError, StoreError
 from lffs.fs.answers import Answered
 from lffs.fs.caller import Caller
 from lffs.fs.filesystem import Filesystem
 from lffs.handles import split
 from lffs.manifest.records import Creator, Entry, Job
+from lffs.manifest.store import Store
 from lffs.model import SUFFIXES, EntryKind, EntryOrigin, FileIdentity, FileType, JobStatus, JobType
 from lffs.syscalls import Stat
-from lffs.work import settle
+from lffs.work import Work, settle
+
+R = TypeVar("R")
 
 HOUR_NS = 3_600_000_000_000
 NOW_NS = 1_800_000_000_000_000_000
@@ -56,6 +61,7 @@ def make_settings(
     cleanup: dict[str, Any] | None = None,
     jobs: dict[str, Any] | None = None,
     directories: dict[str, Any] | None = None,
+    manifest: dict[str, Any] | None = None,
     classify: tuple[Rule, ...] = RULES,
     debug: bool = False,
 ) -> Settings:
@@ -65,6 +71,7 @@ def make_settings(
         cleanup=CleanupSettings(**(cleanup or {})),
         jobs=JobSettings(**(jobs or {})),
         directories=DirectorySettings(**(directories or {})),
+        manifest=ManifestSettings(**(manifest or {})),
         classify=classify,
     )
 
@@ -224,7 +231,7 @@ class Client:
         for name in os.fsencode(path).split(b"/") if path else []:
             answered = self.fs.lookup(number, name)
             if answered.status is None:
-                raise FileNotFoundError(path)
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fsdecode(path))
             status = self._count(answered)
             number = status.ino
         assert status is not None
@@ -287,14 +294,18 @@ class Client:
             self.fs.release(handle)
 
     def list(self, path: str | bytes = "") -> list[str]:
-        """Return the names as shown, sorted, without the dots."""
+        """Return the names as shown, sorted, without the dots; each is looked up, as readdirplus does."""
+        names = []
         handle = self.fs.opendir(self.number(path))
         try:
-            return sorted(
-                os.fsdecode(name) for name, *_ in self.fs.readdir(handle, 0) if name not in (b".", b"..")
-            )
+            for name, _, _, number in self.fs.readdir(handle, 0):
+                if number:
+                    self.fs.listed(number)
+                    self.counts[number] += 1
+                    names.append(os.fsdecode(name))
         finally:
             self.fs.releasedir(handle)
+        return sorted(names)
 
     def unlink(self, path: str | bytes) -> None:
         self.fs.unlink(*self.parent(path))
@@ -342,13 +353,51 @@ class Client:
         return found
 
 
+def error_of(call: Callable[..., object], *arguments: object) -> int:
+    """Return the errno that the call fails with; 0 where it does not fail."""
+    try:
+        call(*arguments)
+    except (LffsError, OSError) as exc:
+        return exc.errno or -1
+    return 0
+
+
+def fill(store: Store) -> None:
+    """Let the database not grow any further, as on a full disk."""
+    (pages,) = store._db.execute("PRAGMA page_count").fetchone()
+    store._db.execute(f"PRAGMA max_page_count = {pages}")
+
+
+def make_room(store: Store) -> None:
+    """The disk is full no longer."""
+    store._db.execute("PRAGMA max_page_count = 1000000")
+
+
+def until_full(call: Callable[[int], object]) -> int:
+    """Call with 1, 2, ...; return the number with which it failed for want of room."""
+    number = 0
+    while True:
+        number += 1
+        try:
+            call(number)
+        except StoreError as exc:
+            if exc.errno != errno.ENOSPC:
+                raise
+            return number
+
+
+def carried_out(work: Work[Any, R]) -> R:
+    """Do here and now what the daemon does in a thread."""
+    return work.finish(work.run())
+
+
 def reap(backing: Backing) -> None:
     """Delete what is due now, as a round of the reaper does."""
     now_ns = backing.clock.wall_ns()
-    settle(backing.cleanup.reap(backing.cleanup.due(now_ns), now_ns, "retention is over"))
-    backing.cleanup.settle_ended(now_ns)
+    carried_out(backing.cleanup.reap(backing.cleanup.due(now_ns), now_ns, "retention is over"))
+    backing.cleanup.settle_all(now_ns)
 
 
 def problems(backing: Backing) -> dict[str, Any]:
     """Return what verify has to say against the store; empty: it is clean."""
-    return {key: value for key, value in settle(backing.verify()).items() if value and key != "ok"}
+    return {key: value for key, value in carried_out(backing.verify()).items() if value and key != "ok"}

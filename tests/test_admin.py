@@ -12,7 +12,18 @@ from lffs.model import FileType, JobType
 from lffs.work import settle
 from tests.stores import Client, FakeClock, make_settings, opened, reap
 
-ROW_KEYS = {"id", "type", "status", "files", "bytes", "temp_files", "temp_bytes", "hidden_bytes", "age_s", "why"}
+ROW_KEYS = {
+    "id",
+    "type",
+    "status",
+    "files",
+    "bytes",
+    "temp_files",
+    "temp_bytes",
+    "hidden_bytes",
+    "age_s",
+    "why",
+}
 
 
 class Bench:

@@ -209,7 +209,7 @@ def test_free_space_is_a_size_or_a_share(write: WriteConfig, text: str, bytes_ne
         ("cleanup:\n  retention_hour: 5", 2, "cleanup.retention_hour", "did you mean retention_hours?"),
         ("\nretention_hours: 5", 2, "retention_hours", "did you mean cleanup.retention_hours?"),
         ("cleanup.enabled: true", 1, "cleanup.enabled", "unknown key"),
-        ("zzz: 1", 1, "zzz", "allowed: debug, cleanup, jobs, directories, classify"),
+        ("zzz: 1", 1, "zzz", "allowed: debug, cleanup, jobs, directories, manifest, classify"),
         ("<<: {debug: true}", 1, "<<", "unknown key"),
         ("1: 2", 1, "1", "unknown key"),
         ("debug: 'yes'", 1, "debug", "true or false, not 'yes'"),

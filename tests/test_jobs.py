@@ -28,9 +28,7 @@ def glob_matches(pattern: str, name: str) -> bool:
 def is_root(pattern: str, path: str) -> bool:
     patterns, names = pattern.split("/"), path.split("/")
     return len(patterns) == len(names) and all(
-        glob_matches(one, name)
-        and name != "lost+found"
-        and (not name.startswith(".") or one.startswith("."))
+        glob_matches(one, name) and name != "lost+found" and (not name.startswith(".") or one.startswith("."))
         for one, name in zip(patterns, names, strict=True)
     )
 
@@ -46,7 +44,9 @@ def outermost_job(patterns: list[str], path: str) -> str | None:
     return None
 
 
-components = st.text("ab.*?", min_size=1, max_size=4).filter(lambda part: "**" not in part and part.strip("."))
+components = st.text("ab.*?", min_size=1, max_size=4).filter(
+    lambda part: "**" not in part and part.strip(".")
+)
 patterns = st.lists(components, min_size=1, max_size=3).map("/".join)
 file_names = st.sampled_from(["lost+found", ".lffs", ".a", "a"]) | st.text(
     "ab.é\n", min_size=1, max_size=4
@@ -110,7 +110,17 @@ def test_people_set_these_words(value: bytes, status: JobStatus) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [b"", b"created", b"cleaning_up", b"cleaned", b"Completed", b" completed", b"complet", b"\xff", b"a" * 1000],
+    [
+        b"",
+        b"created",
+        b"cleaning_up",
+        b"cleaned",
+        b"Completed",
+        b" completed",
+        b"complet",
+        b"\xff",
+        b"a" * 1000,
+    ],
 )
 def test_any_other_word_is_refused_with_what_is_allowed(value: bytes) -> None:
     with pytest.raises(InvalidStatusError, match="allowed are running, processing, completed, failed"):

@@ -28,7 +28,7 @@ LAYERS = [
     ["admin"],
     # from here on processes, sockets, trio and FUSE
     ["threads", "remote_admin", "background", "mounting", "unmounting"],
-    ["transport", "control_socket", "reaper"],
+    ["transport", "control_socket", "reaper", "backing_up"],
     ["daemon"],
     ["cli"],
 ]  # fmt: skip
@@ -81,7 +81,9 @@ def imported(node: ast.AST, *, for_types: bool) -> Iterator[str]:
                 elif base:
                     yield base
         elif isinstance(child, ast.Import):
-            yield from (name.name.removeprefix("lffs.") for name in child.names if name.name.startswith("lffs."))
+            yield from (
+                name.name.removeprefix("lffs.") for name in child.names if name.name.startswith("lffs.")
+            )
         else:
             yield from imported(child, for_types=for_types)
 

@@ -79,7 +79,9 @@ def due_ns(hidden: TrashEntry, job: Job, retention_now_hours: float, policy: "Fa
         case JobStatus.COMPLETED | JobStatus.CLEANING_UP | JobStatus.CLEANED:
             pass
         case JobStatus.FAILED if policy.retention_hours is not None:
-            return max(since_ns, job.status_since_ns + round(policy.retention_hours * HOUR_NS))
+            # In view for that long since it failed, or since it was made if that is later.
+            begun_ns = max(job.status_since_ns, hidden.entry.created_ns)
+            return max(since_ns, begun_ns + round(policy.retention_hours * HOUR_NS))
         case JobStatus.FAILED if not policy.preserve or hidden.reason is HideReason.RELEASED:
             pass
         case _:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lffs import syscalls
-from lffs.cleanup.plan import FailedPolicy, HidePlan, due_ns, effective_type, plan_hide
+from lffs.cleanup.plan import HOUR_NS, FailedPolicy, HidePlan, due_ns, effective_type, plan_hide
 from lffs.cleanup.trash import ChangedFileError, Deleted, Deletion, HeldFileError, Trash
 from lffs.directories import Directories, identity_of
 from lffs.errors import CleanRefusedError, LffsError, StoreError
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_KEEPING = frozenset({JobStatus.CREATED, JobStatus.RUNNING})  # statuses that keep what is hidden
+
 HeldPredicate = Callable[[FileIdentity], bool]  # is this file open for writing through the mount?
 
 
@@ -55,6 +57,7 @@ class Restored:
     """What came back to view, and what could not."""
 
     files: list[TrashEntry] = field(default_factory=list)
+    directories: list[bytes] = field(default_factory=list)  # below BACKING, lazy as yet
     failed: list[tuple[TrashEntry, str]] = field(default_factory=list)
 
 
@@ -254,7 +257,8 @@ class Cleanup:
     def _hide_one(
         self, job: Job, entry: Entry, reason: HideReason, now_ns: int, held: HeldPredicate
     ) -> TrashEntry:
-        name = self._free_name(job, entry.path, _TrashNames(self._store.trash(job.number)))
+        taken = (self._store.trash_named(job.number, name) for name in (*_ancestors(entry.path), entry.path))
+        name = self._free_name(job, entry.path, _TrashNames(row for row in taken if row is not None))
         row = self._add_row(job, entry, name, reason, now_ns, held)
         try:
             self._store.commit()
@@ -403,7 +407,8 @@ class Cleanup:
         for directory in self._directories.hidden(job.path):
             # Unless a file had taken its name before that was hidden: then the file is the newer.
             if since_ns.get(directory.path, 0) <= directory.ctime_ns:
-                self._directories.reappear(directory)
+                if self._directories.reappear(directory):
+                    result.directories.append(directory.path)
         for one in sorted(hidden, key=lambda one: (one.hidden_ns, one.number), reverse=True):
             try:
                 self._put_back(job, one)
@@ -445,12 +450,17 @@ class Cleanup:
             aside = self._trash.move_aside(one)
             self._store.update_trash(dataclasses.replace(one, name=aside))
 
-    def released(self, identity: FileIdentity, now_ns: int) -> None:
-        """The last writer of a hidden file closed it: its retention starts now."""
-        for one in self._store.trash():
-            if one.held and one.entry.identity == identity:
+    def released(self, identity: FileIdentity, now_ns: int) -> bool:
+        """The last writer of a file closed it: if it is hidden, its retention starts now.
+
+        Returns whether it was waiting for that.
+        """
+        held = [one for one in self._store.trash_of(identity) if one.held]
+        with self._never_failing():
+            for one in held:
                 self._store.update_trash(dataclasses.replace(one, held=False, hidden_ns=now_ns))
-                self._store.commit()
+            self._store.commit()
+        return bool(held)
 
     # -- reaping ------------------------------------------------------------------------------
 
@@ -459,11 +469,14 @@ class Cleanup:
 
         What a thread is deleting already is not among them.
         """
-        return [
-            one
-            for one, due in self._due_times()
-            if due <= now_ns and not self._trash.is_claimed(one)
-        ]
+        found = []
+        for job in self._jobs_with_trash():
+            found += [
+                one
+                for one in self._retention_over(job, now_ns)
+                if not self._trash.is_claimed(one) and (self.due_time(job, one) or now_ns + 1) <= now_ns
+            ]
+        return sorted(found, key=lambda one: (one.hidden_ns, one.number))
 
     def due_at_once(self, job: Job, now_ns: int) -> list[TrashEntry]:
         """Return what a job that was completed at *now_ns* releases that very moment: retention is 0.
@@ -472,13 +485,52 @@ class Cleanup:
         """
         return [one for one in self._store.trash(job.number) if self.due_time(job, one) == now_ns]
 
+    def _jobs_with_trash(self) -> list[Job]:
+        """Return the jobs whose hidden files may be deleted by themselves, live or ended."""
+        numbers = self._store.jobs_with_trash()
+        jobs = [job for job in self._jobs.live() if job.number in numbers]
+        if len(jobs) < len(numbers):
+            ended = self._store.jobs(ended=True)
+            jobs += [job for job in ended if job.ended_ns is not None and job.number in numbers]
+        return [job for job in jobs if self._jobs.cleans_automatically(job)]
+
+    def _retention_over(self, job: Job, now_ns: int) -> list[TrashEntry]:
+        """Return the rows that `due_time` is worth asking for: the store counts a million quickly."""
+        if job.ended_ns is None and job.status in _KEEPING:
+            return []
+        if self._is_preserved(job):
+            return self._store.trash(job.number)  # little: most of it came back to view
+        return self._store.trash_hidden_by(job.number, now_ns, *self._counting(job))
+
+    def _is_preserved(self, job: Job) -> bool:
+        is_failed = job.ended_ns is None and job.status is JobStatus.FAILED
+        return is_failed and self._policy.preserve_on_failure
+
+    def _counting(self, job: Job) -> tuple[float, int]:
+        """Return the hours that retention has now, and since when it counts for what was unlinked."""
+        since_ns = job.status_since_ns if job.ended_ns is None else job.ended_ns
+        return self._jobs.retention_hours(job), since_ns
+
     def next_due_ns(self, after_ns: int) -> int | None:
         """Return when the next hidden file is due that is not due yet, or None."""
-        return min((due for _, due in self._due_times() if due > after_ns), default=None)
+        times = []
+        for job in self._jobs_with_trash():
+            if self._is_preserved(job):
+                times += [due for one in self._retention_over(job, after_ns) if (due := self.due_time(job, one))]
+            elif job.ended_ns is not None or job.status not in _KEEPING:
+                next_ns = self._store.next_due_ns(job.number, after_ns, *self._counting(job))
+                times += [next_ns] if next_ns is not None else []
+        return min((moment for moment in times if moment > after_ns), default=None)
 
     def reapable(self) -> list[TrashEntry]:
         """Return what will be deleted by itself one day, the longest hidden first."""
-        return [one for one, _ in self._due_times()]
+        found = [
+            one
+            for job in self._jobs_with_trash()
+            for one in self._store.trash(job.number)
+            if self.due_time(job, one) is not None
+        ]
+        return sorted(found, key=lambda one: (one.hidden_ns, one.number))
 
     def due_time(self, job: Job, one: TrashEntry) -> int | None:
         """Return from when on the file may be deleted for good, or None: not by itself."""
@@ -506,11 +558,18 @@ class Cleanup:
     def _deleting(
         self, delete: Callable[[], list[Deleted]], deletions: list[Deletion], now_ns: int, why: str
     ) -> Work[list[Deleted], Reaped]:
+        def run() -> list[Deleted]:
+            try:
+                return delete()
+            except BaseException:
+                self._trash.answered(deletions)  # nobody else would
+                raise
+
         def finish(deleted: list[Deleted]) -> Reaped:
             self._trash.answered(deletions)
             return self._record_deleted(deleted, now_ns, why)
 
-        return Work(run=delete, finish=finish)
+        return Work(run=run, finish=finish)
 
     def make_room(self, free_bytes: Callable[[], int], wanted: int) -> Work[list[Deleted], Reaped] | None:
         """Return the work of deleting what keep_unlinked kept, until *wanted* bytes are free.
@@ -548,9 +607,12 @@ class Cleanup:
             return []
         result: list[tuple[Job, Hidden]] = []
         for job in self._jobs.live():
-            over = job.status_since_ns + round(hours * 3_600_000_000_000) <= now_ns
+            until_ns = now_ns - round(hours * HOUR_NS)
+            over = job.status_since_ns <= until_ns
             if job.status is JobStatus.FAILED and over and self._jobs.cleans_automatically(job):
                 plan = self._automatic_plan(job)
+                old = tuple(entry for entry in plan.hide if self._changed_ns(job, entry) <= until_ns)
+                plan = HidePlan(old, plan.kept)
                 if plan.hide:
                     hidden = self._hide(job, plan, now_ns, held)
                     self._vanish_empty(job, hidden, now_ns)
@@ -558,10 +620,25 @@ class Cleanup:
                     result.append((job, hidden))
         return result
 
-    def settle_ended(self, now_ns: int) -> None:
-        """Drop the records of removed jobs whose retention is over."""
+    def _changed_ns(self, job: Job, entry: Entry) -> int:
+        """Return when a file in view was made or last written."""
+        directory, base = split(join(job.path, entry.path))
+        try:
+            found = syscalls.statx(self._handles.open(directory), base)
+        except (FileNotFoundError, NotADirectoryError):
+            return entry.created_ns
+        return max(entry.created_ns, found.mtime_ns)
+
+    def settle_all(self, now_ns: int) -> None:
+        """Drop the records of removed jobs whose retention is over; end a clean-up that was stuck.
+
+        A full disk may have kept a job in cleaning_up when all else was done.
+        """
         for job in self._store.jobs(ended=True):
             if job.ended_ns is not None:
+                self.settle(job, now_ns)
+        for job in self._jobs.live():
+            if job.status is JobStatus.CLEANING_UP:
                 self.settle(job, now_ns)
         self._store.commit()
 
@@ -569,7 +646,7 @@ class Cleanup:
         """Take a job on whose last temporary is gone: completed to cleaned; drop what ended."""
         trash = self._store.trash(job.number)
         if job.ended_ns is not None:
-            retention_ns = round(self._jobs.retention_hours(job) * 3_600_000_000_000)
+            retention_ns = round(self._jobs.retention_hours(job) * HOUR_NS)
             if not trash and job.ended_ns + retention_ns <= now_ns:
                 self._jobs.forget(job)
             return
@@ -588,14 +665,6 @@ class Cleanup:
         ):
             self._jobs.set_status(job, JobStatus.CLEANED, now_ns)
             self._directories.drop_hidden(job.path)
-
-    def _due_times(self) -> list[tuple[TrashEntry, int]]:
-        jobs = {job.number: job for job in self._store.jobs(ended=True)}
-        return [
-            (one, due)
-            for one in self._store.trash()
-            if (due := self.due_time(jobs[one.entry.job], one)) is not None
-        ]
 
     def _record_deleted(self, deleted: list[Deleted], now_ns: int, why: str) -> Reaped:
         self._trash.forget_handles()
@@ -637,11 +706,20 @@ class Cleanup:
         """
         jobs = {job.number: job for job in self._store.jobs(ended=True)}
         for one in self._store.trash():
-            self._recover_one(jobs[one.entry.job], one, now_ns)
+            if one.entry.job in jobs:
+                self._recover_one(jobs[one.entry.job], one, now_ns)
+            else:  # a row without its job says nothing that can be acted on; verify finds the file
+                self._store.remove_trash(one.number)
         for number, reasons in self._store.restoring():
             job = self._jobs.at(jobs[number].path) if number in jobs else None
             if job is not None:
                 self._restore_all(job, job.status, reasons, now_ns)
+        self._store.commit()
+
+    def resume(self, now_ns: int) -> None:
+        """At every opening: nobody holds a file open any more, and a clean-up goes on."""
+        for one in self._store.held_trash():
+            self._store.update_trash(dataclasses.replace(one, held=False, hidden_ns=now_ns))
         for job in self._jobs.live():
             if job.status is JobStatus.CLEANING_UP:
                 log.info("job %s was cleaning up when lffs ended; going on", job.id)

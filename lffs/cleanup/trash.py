@@ -167,7 +167,7 @@ class Trash:
         hidden file is as hard to reach as it was in its place.
         """
         target = self.directory_of(job)
-        self._mirror(self._fd, target, job_fd)
+        _mirror(self._fd, target, job_fd)
         source_fd, owned = job_fd, False
         try:
             for name in directory.split(b"/") if directory else []:
@@ -175,7 +175,7 @@ class Trash:
                 if owned:
                     os.close(source_fd)
                 source_fd, owned = below, True
-                self._mirror(self._handles.open(target), name, source_fd)
+                _mirror(self._handles.open(target), name, source_fd)
                 target = join(target, name)
         finally:
             if owned:
@@ -188,19 +188,6 @@ class Trash:
         except (FileNotFoundError, NotADirectoryError):
             return None
         return syscalls.statx(descriptor), syscalls.all_xattrs(descriptor, b".")
-
-    def _mirror(self, parent_fd: int, name: bytes, like_fd: int) -> None:
-        try:
-            os.mkdir(name, 0o700, dir_fd=parent_fd)
-        except FileExistsError:
-            return
-        like = syscalls.statx(like_fd)
-        if (like.uid, like.gid) != (os.geteuid(), os.getegid()):
-            os.chown(name, like.uid, like.gid, dir_fd=parent_fd, follow_symlinks=False)
-        path = syscalls.descriptor_path(parent_fd, name)
-        for attribute, value in syscalls.all_xattrs(like_fd, b".").items():
-            os.setxattr(path, attribute, value, follow_symlinks=False)
-        os.chmod(path, stat.S_IMODE(like.mode))
 
     # -- deleting -----------------------------------------------------------------------------
 
@@ -267,6 +254,12 @@ class Trash:
         """Close the cached directories: a thread may have removed some of them."""
         self._handles.forget(b"")
 
+    def highest_job(self) -> int:
+        """Return the highest number of a job's directory, 0 where there is none."""
+        # A longer number is no job's: SQLite could not hold it.
+        numbers = (int(name) for name in _names(self._fd) if name.isdigit() and len(name) <= 18)
+        return max(numbers, default=0)
+
     def files(self, job: int | None = None) -> Iterator[tuple[int, bytes, FileIdentity]]:
         """Yield (job number, name, identity) of everything that lies in the trash."""
         top = [b"%d" % job] if job is not None else _names(self._fd)
@@ -317,6 +310,32 @@ def _remove_empty(handles: DirectoryHandles, directory: bytes) -> None:
         except OSError:
             return
         directory = parent
+
+
+def _mirror(parent_fd: int, name: bytes, like_fd: int) -> None:
+    """Make a directory as hard to enter as the one it stands for; one that is there is made so."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, 0o700, dir_fd=parent_fd)
+    like = syscalls.statx(like_fd)
+    mode = stat.S_IMODE(like.mode)
+    if os.geteuid() != 0:
+        mode |= stat.S_IRWXU  # not being root, lffs must itself be able to move files in and out
+    found = syscalls.statx(parent_fd, name)
+    if (found.uid, found.gid) != (like.uid, like.gid):
+        os.chown(name, like.uid, like.gid, dir_fd=parent_fd, follow_symlinks=False)
+        found = syscalls.statx(parent_fd, name)
+    wanted = syscalls.all_xattrs(like_fd, b".")
+    if stat.S_IMODE(found.mode) == mode and wanted == syscalls.all_xattrs(parent_fd, name):
+        return
+    descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
+    try:
+        for attribute in syscalls.all_xattrs(parent_fd, name).keys() - wanted.keys():
+            os.removexattr(descriptor, attribute)
+        for attribute, value in wanted.items():
+            os.setxattr(descriptor, attribute, value)
+        os.fchmod(descriptor, mode)
+    finally:
+        os.close(descriptor)
 
 
 def _names(descriptor: int) -> list[bytes]:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from lffs.admin_api import AdminApi
-from lffs.errors import InvalidJobIdError, MountError, StoreInUseError, UnknownJobError
-from lffs.mounts import Target, find_target, is_dead_mount
+from lffs.errors import InvalidJobIdError, UnknownJobError
+from lffs.mounts import find_target
 from lffs.progress import Progress, progress_to
-from lffs.remote_admin import NoDaemonError, RemoteAdmin
-from lffs.work import Answer, settle
+from lffs.session import open_session
+from lffs.work import Answer
 
 R = TypeVar("R")
 
@@ -39,10 +39,14 @@ def ask_of_job(target: str, job: str, question: Callable[[AdminApi, str], Answer
     found = find_target(target)
     *others, last = found.job_names(job)
     with open_session(found) as session, _shown_progress():
+
+        def ask_of(name: str) -> tuple[str, R]:
+            return name, session.ask(lambda admin: question(admin, name))
+
         for name in others:
             with contextlib.suppress(UnknownJobError, InvalidJobIdError):
-                return name, session.ask(partial(question, job=name))
-        return last, session.ask(partial(question, job=last))
+                return ask_of(name)
+        return ask_of(last)
 
 
 @contextlib.contextmanager

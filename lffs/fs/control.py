@@ -62,14 +62,21 @@ class _Link:
 
 @dataclass(frozen=True, slots=True)
 class _Text:
+    """Text that is made when it is opened.
+
+    What takes long to make (a job's manifest) has size 0 until then, as the files of /proc have.
+    """
+
     content: Callable[[], bytes]
     like: Callable[[], Stat | None] = lambda: None
+    is_small: bool = True
 
     def status(self) -> Stat:
         like = self.like()
         mode = 0o444 if like is None else like.mode & 0o444
         uid, gid = (0, 0) if like is None else (like.uid, like.gid)
-        return Stat(mode=stat.S_IFREG | mode, ino=0, uid=uid, gid=gid, size=len(self.content()))
+        size = len(self.content()) if self.is_small else 0
+        return Stat(mode=stat.S_IFREG | mode, ino=0, uid=uid, gid=gid, size=size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +90,14 @@ class _Hidden:
         directory, name = split(self.path)
         found = syscalls.statx(self.backing.trash.open(directory), name)
         found.mode &= ~0o222
+        if self._has_acl():
+            found.mode &= ~0o077  # nobody is told of the ACL here, so its group bits would mislead
         return found
+
+    def _has_acl(self) -> bool:
+        directory, name = split(self.path)
+        xattrs = syscalls.all_xattrs(self.backing.trash.open(directory), name)
+        return "system.posix_acl_access" in xattrs
 
     def children(self) -> dict[bytes, _Item]:
         descriptor = self.backing.trash.open(self.path)
@@ -142,7 +156,7 @@ class ControlTree:
             live = self._backing.jobs.live()
             items: dict[bytes, _Item] = {
                 b"manifests": self._by_job(live, self._manifest),
-                b"trash": self._by_job(self._with_trash(), self._trash_of),
+                b"trash": _Directory(lambda: self._by_job(self._with_trash(), self._trash_of).children()),
                 b"outputs": self._by_job(live, self._outputs_of),
                 b"by-status": _Directory(self._by_status),
             }
@@ -177,11 +191,13 @@ class ControlTree:
 
     def _manifest(self, job: Job) -> tuple[bytes, _Item]:
         return split(job.path)[1] + b".json", _Text(
-            lambda: encode(self._backing.manifest(job)), lambda: self._backing.status_of(job.path)
+            lambda: encode(self._backing.manifest(job)),
+            lambda: self._backing.status_of(job.path),
+            is_small=False,
         )
 
     def _with_trash(self) -> list[Job]:
-        numbers = {one.entry.job for one in self._backing.store.trash()}
+        numbers = self._backing.store.jobs_with_trash()
         return [job for job in self._backing.store.jobs(ended=True) if job.number in numbers]
 
     def _trash_of(self, job: Job) -> tuple[bytes, _Item]:

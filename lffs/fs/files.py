@@ -5,6 +5,8 @@ opened for reading too; it numbers its own appends, so O_APPEND is dropped, or f
 appended again; and O_DIRECT's alignment is the program's matter, not lffs's.
 """
 
+import errno
+import fcntl
 import os
 from dataclasses import dataclass
 
@@ -72,14 +74,17 @@ class OpenFiles:
         path up again, and finds that it is hidden, or the new file of that name.
         """
         if node.is_directory:
-            raise IsADirectoryError(node.number)
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if node.dentries:
             place = self._tree.place(node)
-            descriptor = _open(place.name, flags, place.directory_fd)
+            # Truncated only when it is known to be the file: a name can be swapped beside lffs.
+            descriptor = _open(place.name, flags & ~os.O_TRUNC, place.directory_fd)
             status = syscalls.statx(descriptor)
             if (status.ino, status.dev) != (node.ino, node.dev):
                 os.close(descriptor)
                 raise StaleFileError(f"inode {node.number} was replaced just now")
+            if flags & os.O_TRUNC:
+                _truncate(descriptor)
         elif node.hidden:
             raise StaleFileError(f"inode {node.number} is hidden")
         elif node.held_fd is not None or self.descriptor_of(node) is not None:
@@ -119,10 +124,21 @@ class OpenFiles:
         self._tree.nodes.closed(opened.node, writable=opened.is_writable)
         return opened
 
-    def release_all(self) -> None:
-        """Close what is open when the mount ends."""
-        for handle in list(self._handles):
-            self.release(handle)
+    def numbers(self) -> list[int]:
+        """Return the handles that are open."""
+        return list(self._handles)
+
+
+def _truncate(descriptor: int) -> None:
+    """Do what O_TRUNC does; also to a file opened for reading, for which it is allowed."""
+    if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY:
+        os.ftruncate(descriptor, 0)
+        return
+    writable = os.open(syscalls.descriptor_path(descriptor), os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.ftruncate(writable, 0)
+    finally:
+        os.close(writable)
 
 
 def _open(name: bytes, flags: int, directory_fd: int | None) -> int:

@@ -5,6 +5,7 @@ plain values and raise OSError or LffsError, whose errno is the caller's.  What 
 returned as a Work for a thread: fsync, and the deleting that a status set with retention 0 asks for.
 """
 
+import contextlib
 import errno
 import logging
 import os
@@ -77,10 +78,9 @@ class Changes:
 class Filesystem:
     """One mounted backing store."""
 
-    def __init__(self, backing: "Backing", kernel: Kernel, *, read_only: bool = False) -> None:
+    def __init__(self, backing: "Backing", kernel: Kernel) -> None:
         self._backing = backing
         self._kernel = kernel
-        self._read_only = read_only
         self._clock = backing.clock
         self._directories = backing.directories
         self._jobs = backing.jobs
@@ -93,7 +93,7 @@ class Filesystem:
             backing.classifier,
             backing.clock,
         )
-        self.tree = Tree(backing.handles, backing.directories, backing.jobs, self.recorder.met)
+        self.tree = Tree(backing.handles, backing.directories, backing.jobs, self.recorder.met, backing.store.hidden_names)
         self.files = OpenFiles(self.tree)
         self.control = ControlTree(backing)
         self.xattrs = LffsXattrs(self)
@@ -118,8 +118,7 @@ class Filesystem:
             # Where names can't be aged, one that comes back from the trash would stay unseen.
             believe = self._kernel.can_age_names and not name.endswith(_ALIAS_SUFFIXES)
             return Answered(None, entry_timeout_s=LONG_S if believe else 0.0)
-        found.node.lookups += 1
-        return Answered(found.status)
+        return self._looked_up(found)
 
     def forget(self, number: int, count: int) -> None:
         """The kernel dropped *count* references to the inode."""
@@ -220,8 +219,7 @@ class Filesystem:
             os.close(descriptor)
             raise
         handle = self.files.add(found.node, descriptor, flags)
-        found.node.lookups += 1
-        return handle, Answered(found.status)
+        return handle, self._looked_up(found)
 
     def _open_existing(self, found: Found, flags: int, caller: Caller) -> tuple[int, Answered]:
         """CREATE met a file that the kernel did not know of: it was made beside lffs just now."""
@@ -336,9 +334,9 @@ class Filesystem:
         if self._hide_unlinked(found, path):
             self.tree.nodes.detach(directory, found.name)
             return
-        is_last = found.status.nlink <= 1 and not found.node.unlinked_names
+        is_last = self._is_last_name(found)
         identity = FileIdentity(found.node.ino, found.node.birth_ns)
-        if is_last:
+        if found.status.nlink <= 1:
             self.tree.keep_descriptor(found.node)
         os.unlink(found.name, dir_fd=self._handles.open(directory.path()))
         if is_last:
@@ -346,6 +344,11 @@ class Filesystem:
             self._backing.forget_mark(identity)
         self.tree.nodes.detach(directory, found.name)
         self.recorder.unlinked(path)
+
+    def _is_last_name(self, found: Found) -> bool:
+        """Tell whether the file has no other name, also none in the trash."""
+        identity = FileIdentity(found.node.ino, found.node.birth_ns)
+        return found.status.nlink + self._backing.store.hidden_names(identity) <= 1
 
     def _hide_unlinked(self, found: Found, path: bytes) -> bool:
         job, entry = self.recorder.entry_at(path)
@@ -359,7 +362,6 @@ class Filesystem:
             # Unlinking always works, also on a full disk: then it deletes, as it says.
             log.warning("job %s: %s is unlinked, not kept: %s", job.id, os.fsdecode(path), exc)
             return False
-        found.node.unlinked_names += 1
         return True
 
     def rmdir(self, parent: int, name: bytes) -> None:
@@ -373,8 +375,8 @@ class Filesystem:
         if self._directories.lazy_names(path):
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), os.fsdecode(name))
         self._remove_directory(directory, found, path)
-        self.recorder.removed_directory(path)
-        self.deadlines_changed()
+        if self.recorder.removed_directory(path):
+            self.deadlines_changed()
 
     def _remove_directory(self, directory: Node, found: Found, path: bytes) -> None:
         if found.node.is_lazy:
@@ -432,11 +434,9 @@ class Filesystem:
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), os.fsdecode(path))
         if source.node.is_lazy or target.node.is_lazy:
             self._remove_directory(directory, target, path)
+            self.recorder.removed_directory(path)
         elif next(iter(syscalls.list_directory(self._handles.open(path))), None) is not None:
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), os.fsdecode(path))
-        else:
-            self.tree.keep_descriptor(target.node)
-        self.recorder.removed_directory(path)
 
     def _rename_lazy(
         self, source: Found, old: bytes, directory: Node, new_directory: Node, new: bytes
@@ -463,17 +463,19 @@ class Filesystem:
     ) -> None:
         new_name = split(new)[1]
         new_fd = self.tree.directory_fd(new_directory)
-        if target is not None and not target.node.is_directory and target.status.nlink <= 1:
+        ends = target is not None and (target.node.is_directory or self._is_last_name(target))
+        if target is not None and ends:
             self.tree.keep_descriptor(target.node)
-        os.rename(
-            source.name,
-            new_name,
-            src_dir_fd=self._handles.open(directory.path()),
-            dst_dir_fd=new_fd,
-        )
-        if target is not None and (target.node.is_directory or target.status.nlink <= 1):
+        old_fd = self._handles.open(directory.path())
+        if target is None:  # whatever appears there meanwhile beside lffs is not overwritten
+            syscalls.renameat2(old_fd, source.name, new_fd, new_name, RENAME_NOREPLACE)
+        else:
+            os.rename(source.name, new_name, src_dir_fd=old_fd, dst_dir_fd=new_fd)
+        if target is not None and ends:
             self.tree.nodes.unback(target.node)
             self._backing.forget_mark(FileIdentity(target.node.ino, target.node.birth_ns))
+        if target is not None and target.node.is_directory:
+            self.recorder.removed_directory(new)
         self._handles.forget(old)
         self._handles.forget(new)
         self.tree.nodes.rename(directory, source.name, new_directory, new_name)
@@ -552,13 +554,13 @@ class Filesystem:
         node = opened.node
         size = syscalls.statx(opened.descriptor).size if opened.is_writable else 0
         identity = FileIdentity(node.ino, node.birth_ns)
-        paths = [join(parent.path(), name) for parent, name in node.dentries]
+        names = list(node.dentries)
         self.files.release(handle)
         if opened.is_writable and not node.writers:
-            for path in paths:
-                self.recorder.closed(path, size)
-            if node.hidden or node.unlinked_names:
-                self._backing.cleanup.released(identity, self._clock.wall_ns())
+            for parent, name in names:
+                with contextlib.suppress(KeyError):  # in a directory that was removed
+                    self.recorder.closed(join(parent.path(), name), size)
+            if self._backing.cleanup.released(identity, self._clock.wall_ns()):
                 self.deadlines_changed()
 
     def fsync(self, handle: int, datasync: bool) -> Work[None, None]:
@@ -621,7 +623,7 @@ class Filesystem:
             dots = node if name == b"." else next((above for above, _ in node.dentries), node)
             return Answered(self.tree.status(dots))
         found = self.tree.find(node, name)
-        return None if found is None else Answered(found.status)
+        return None if found is None else self._answered(found)
 
     def listed(self, number: int) -> None:
         """An entry was handed to the kernel, which counts it as a lookup."""
@@ -737,8 +739,9 @@ class Filesystem:
 
     def show_restored(self, job: Job, restored: Restored) -> None:
         """Make it so that the paths of what came back lead there."""
-        if restored.files:
-            self.came_back_to_view([join(job.path, one.entry.path) for one in restored.files])
+        if restored.files or restored.directories:
+            files = [join(job.path, one.entry.path) for one in restored.files]
+            self.came_back_to_view(files, restored.directories)
 
     def show_hidden(self, job: Job, hidden: Hidden) -> None:
         """Make it so that no path leads to what was hidden."""
@@ -779,9 +782,10 @@ class Filesystem:
         self._kernel.age_names()
         self._kernel.age_attributes(list(dict.fromkeys(aged)))
 
-    def came_back_to_view(self, paths: list[bytes]) -> None:
-        """Hidden files are at their paths again."""
-        aged = []
+    def came_back_to_view(self, paths: list[bytes], directories: list[bytes]) -> None:
+        """Hidden files and vanished directories are at their paths again."""
+        above = {split(path)[0] for path in directories}
+        aged = [node.number for path in above if (node := self.tree.nodes.at(path)) is not None]
         for path in paths:
             parent_path, name = split(path)
             parent = self.tree.nodes.at(parent_path)
@@ -795,7 +799,6 @@ class Filesystem:
             node = self.tree.nodes.backed_by(status)
             if node is not None:
                 node.hidden = False
-                node.unlinked_names = max(0, node.unlinked_names - 1) if node.unlinked_names else 0
                 self.tree.nodes.attach(node, parent, name)
                 aged.append(node.number)
         self._kernel.age_names()
@@ -807,8 +810,9 @@ class Filesystem:
         self.reread()
 
     def close(self) -> None:
-        """The mount is gone: close what is open."""
-        self.files.release_all()
+        """The mount is gone: close what is open; for a hidden file that is its last close."""
+        for handle in self.files.numbers():
+            self.release(handle)
 
     def reread(self) -> None:
         """What changed beside lffs is to be seen: forget what is cached (SIGHUP, verify)."""
@@ -944,5 +948,11 @@ class Filesystem:
 
     def _looked_up(self, found: Found) -> Answered:
         found.node.lookups += 1
-        return Answered(found.status)
+        return self._answered(found)
+
+    def _answered(self, found: Found) -> Answered:
+        """Return the entry; where names can't be aged, one that may be hidden is asked for each time."""
+        if self._kernel.can_age_names or self._jobs.of(found.node.path()) is None:
+            return Answered(found.status)
+        return Answered(found.status, entry_timeout_s=0.0)
 

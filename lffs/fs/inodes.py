@@ -18,7 +18,7 @@ class Node:
 
     __slots__ = (
         "birth_ns", "children", "dentries", "dev", "held_fd", "hidden", "ino", "is_directory", "lookups",
-        "number", "opens", "removed", "unlinked_names", "writers",
+        "number", "opens", "removed", "writers",
     )  # fmt: skip
 
     def __init__(self, number: int, *, is_directory: bool) -> None:
@@ -32,7 +32,6 @@ class Node:
         self.lookups = 0
         self.opens = 0  # handles
         self.writers = 0  # handles that may write
-        self.unlinked_names = 0  # names that the pipeline unlinked and the trash keeps
         self.hidden = False  # lffs took its name; by path it must not be opened any more
         self.held_fd: int | None = None  # O_PATH, of a removed one that the kernel still knows
         self.removed: Stat | None = None  # what a removed lazy directory's stat was

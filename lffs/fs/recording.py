@@ -162,8 +162,8 @@ class Recorder:
             with self._never_failing():
                 self._directories.record_real(path, status, caller.creator())
 
-    def removed_directory(self, path: bytes) -> None:
-        """A directory was removed; if it was a job, the job ends.
+    def removed_directory(self, path: bytes) -> bool:
+        """A directory was removed; if it was a job, the job ends; return whether it was one.
 
         Raises StoreError when that can't be kept.
         """
@@ -173,6 +173,7 @@ class Recorder:
             self._jobs.end(job, self._clock.wall_ns())
             self._directories.drop_hidden(path)  # a job made anew there has nothing of this one
         self._store.commit()
+        return job is not None
 
     # -- renames ------------------------------------------------------------------------------
 
@@ -309,8 +310,12 @@ class Recorder:
                 pending.append((join(path, name), below))
 
     def _children(self, path: bytes) -> list[tuple[bytes, Stat]]:
-        descriptor = self._handles.open(path)
-        names = [os.fsencode(entry.name) for entry in syscalls.list_directory(descriptor)]
+        try:
+            descriptor = self._handles.open(path)
+            names = [os.fsencode(entry.name) for entry in syscalls.list_directory(descriptor)]
+        except PermissionError as exc:  # the rename was made: what can't be looked into stays unknown
+            log.warning("cannot look into %s: %s", os.fsdecode(path), exc.strerror)
+            return []
         return [(name, syscalls.statx(self._handles.open(path), name)) for name in names]
 
     def _stat(self, path: bytes) -> Stat | None:

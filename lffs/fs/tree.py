@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from lffs import syscalls
-from lffs.directories import Directories, identity_of
+from lffs.directories import FIRST_OWN_NUMBER, Directories, identity_of
 from lffs.errors import StaleFileError
 from lffs.fs.inodes import InodeTable, Node
 from lffs.handles import DirectoryHandles, join, split
 from lffs.jobs import STATE_DIRECTORY, Jobs
 from lffs.manifest.records import Directory
+from lffs.model import FileIdentity
 from lffs.syscalls import Stat
 
 
@@ -47,12 +48,17 @@ class Tree:
         directories: Directories,
         jobs: Jobs,
         met: Callable[[bytes, Stat], None],
+        hidden_names: Callable[[FileIdentity], int],
     ) -> None:
-        """*met* is told the path and stat of each real file or directory that becomes a node."""
+        """*met* is told the path and stat of each real file or directory that becomes a node.
+
+        *hidden_names* says how many of a file's names are in the trash.
+        """
         self._handles = handles
         self._directories = directories
         self._jobs = jobs
         self._met = met
+        self._hidden_names = hidden_names
         root = syscalls.statx(handles.root_fd)
         self.device = root.dev
         # ext4, xfs and tmpfs count a directory's subdirectories in its links, btrfs never does.
@@ -116,8 +122,8 @@ class Tree:
         return node
 
     def _number(self, status: Stat) -> int:
-        if status.dev != self.device or status.ino == self.nodes.root.number:
-            return self._directories.new_number()
+        if status.dev != self.device or not self.nodes.root.number < status.ino < FIRST_OWN_NUMBER:
+            return self._directories.new_number()  # one of the backing store's could be another's
         return self._directories.number_of(identity_of(status)) or status.ino
 
     def _find_lazy(self, parent: Node, directory: bytes, name: bytes) -> Found | None:
@@ -159,14 +165,15 @@ class Tree:
 
     def materialise(self, path: bytes) -> int:
         """Make a lazy directory and its parents for real, and say so to their nodes."""
-        descriptor = self._directories.materialise(path)
+        wanted = path
+        self._directories.materialise(path)
         while path and (node := self.nodes.at(path)) is not None and node.is_lazy:
             parent, name = split(path)
             status = syscalls.statx(self._handles.open(parent), name)
             self.nodes.back(node, status)
             self._met(path, status)
             path = parent
-        return descriptor
+        return self._handles.open(wanted)  # last: opening the parents may have closed it
 
     def place(self, node: Node) -> Place:
         """Return where the node's file lies.
@@ -233,7 +240,10 @@ class Tree:
         """Return a backing file's attributes as the mount shows them."""
         status.ino = node.number
         if not status.is_directory:
-            status.nlink -= node.unlinked_names
+            # A file with several names may have some in the trash, where nobody sees them.
+            if status.nlink > 1 or not node.dentries:
+                identity = FileIdentity(node.ino, node.birth_ns)
+                status.nlink = max(0, status.nlink - self._hidden_names(identity))
         elif self._counts_subdirectories and status.nlink:
             with contextlib.suppress(KeyError):
                 path = node.path()

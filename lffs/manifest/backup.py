@@ -110,13 +110,16 @@ class Backups:
             return self.has_changes
         return self.has_changes and newest_ns + self._interval_ns <= now_ns
 
+    def wait_s(self, now_ns: int) -> float:
+        """Return in how many seconds the interval is over; 0 if it is."""
+        if self._newest_ns is None:
+            return 0.0
+        return max(0.0, (self._newest_ns + self._interval_ns - now_ns) / 1e9)
+
     # -- what people said ---------------------------------------------------------------------
 
     def save_said(self) -> None:
-        """Write what people said, if it changed since; call it after a commit.
-
-        Raises StoreError where the store can't be read or written.
-        """
+        """Write what people said, if it changed since; call it after a commit."""
         if self._store.said_changed and self._keep and not self._store.is_damaged:
             self._write_said()
 
@@ -125,20 +128,19 @@ class Backups:
         self._write_said(beyond)
 
     def _write_said(self, beyond: int = 0) -> None:
-        # The number is committed first: killed in between, the store is the newer one, as it is.
-        number = self._store.advance_sequence(beyond)
-        self._store.said_changed = False
-        if self._keep:
-            with self._complaining(SAID_NAME):
+        with self._complaining(SAID_NAME):
+            # The number is committed first: killed in between, the store is the newer one, as it is.
+            number = self._store.advance_sequence(beyond)
+            if self._keep:
                 write_said(self._directory, what_is_said(self._store, self._pins(), number))
+            self._store.said_changed = False
 
     # -- backups ------------------------------------------------------------------------------
 
     def make(self, now_ns: int) -> Work[Exception | None, bool]:
         """Return the work of making a backup of what is recorded by now; it says whether it was made.
 
-        What fails is reported once and may be tried again.  Raises StoreError where the store can't
-        be written.
+        What fails is reported once and may be tried again.
         """
         self._write_said()
         covers = self._store.changes
@@ -161,6 +163,11 @@ class Backups:
             return failure is None
 
         return Work(run=run, finish=finish)
+
+    def make_now(self, now_ns: int) -> bool:
+        """Make a backup here and now, where no loop waits; return whether it was made."""
+        work = self.make(now_ns)
+        return work.finish(work.run())
 
     @contextlib.contextmanager
     def _complaining(self, what: str) -> Iterator[None]:

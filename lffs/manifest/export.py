@@ -14,6 +14,7 @@ from lffs import syscalls
 from lffs.cleanup.plan import effective_type
 from lffs.handles import DirectoryHandles, join, split
 from lffs.jobs import NAME_MAX
+from lffs.manifest.exported import with_checksum
 from lffs.manifest.records import DirectoryState, Entry, Job
 from lffs.manifest.store import Store
 from lffs.model import DIRECTORY_NAMES, DirectoryType, EntryState
@@ -97,6 +98,7 @@ def job_manifest(
     return {
         "version": MANIFEST_VERSION,
         "job_id": job.id,
+        "number": job.number,
         "job_type": job.type.value,
         "status": job.status.value,
         "created_at": timestamp(job.created_ns),
@@ -162,7 +164,7 @@ def write_export(manifests: Path, job: Job, manifest: dict[str, Any]) -> None:
     draft = path.with_name(f".{job.number}.new")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        file.write(encode(manifest))
+        file.write(with_checksum(encode(manifest)))
     draft.replace(path)
 
 

@@ -33,14 +33,14 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from lffs.errors import NewerStoreError, StoreError
 from lffs.manifest.backup import BACKUPS_NAME, Generation, generations
-from lffs.manifest.export import ExportedJob, exported_jobs
-from lffs.manifest.records import HideReason, Job
+from lffs.manifest.exported import ExportedJob, exported_jobs
+from lffs.manifest.records import NO_MARK, HideReason, Job
 from lffs.manifest.said import Said, read_said
 from lffs.manifest.seal import SEAL_ENDING, SealState, break_seal, examine_seal, sync_directory
 from lffs.manifest.store import VERSION, Store
@@ -103,15 +103,21 @@ def open_store(state: Path, *, has_trash: bool, now_ns: int) -> OpenedStore:
     path = state / STORE_NAME
     backups = generations(state / BACKUPS_NAME)
     said = read_said(state / BACKUPS_NAME)
-    was_used = has_trash or said is not None or bool(backups) or _has_exports(state)
+    was_used = (
+        has_trash
+        or said is not None
+        or bool(backups)
+        or _has_exports(state)
+        or any(os.path.lexists(f"{path}{ending}") for ending in _PARTS[1:])
+    )
     condition = Condition.CURRENT
     try:
         store = _open_sound(path, was_used, backups)
         condition = Condition.NEW if store.is_new else _how_old(store, said)
     except _Damage as damage:
         log.error("manifest store %s: %s", path, damage)
-        _set_aside(path, now_ns)
-        restored = _restored(path, backups, now_ns)
+        evidence = set_aside(path, now_ns)
+        restored = _restored(path, backups, evidence)
         condition = Condition.REBUILT if restored is None else Condition.OUTDATED
         if restored is None:
             log.error(
@@ -195,7 +201,7 @@ def _open_sound(path: Path, was_used: bool, backups: list[Generation]) -> Store:
 
 
 @contextlib.contextmanager
-def _closed_on_damage(store: Store) -> "contextlib.Iterator[None]":
+def _closed_on_damage(store: Store) -> Iterator[None]:
     try:
         yield
     except _Damage:
@@ -255,8 +261,8 @@ def _has_exports(state: Path) -> bool:
 # -- setting aside and restoring ----------------------------------------------------------------------
 
 
-def _set_aside(path: Path, now_ns: int) -> None:
-    """Keep what there is of the store as evidence, the newest few times that it happened."""
+def set_aside(path: Path, now_ns: int) -> Path:
+    """Keep what there is of the store as evidence, of the newest few times; return where."""
     moment = datetime.datetime.fromtimestamp(now_ns / 1e9, datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
     damaged = path.parent / DAMAGED_NAME
     damaged.mkdir(mode=0o700, exist_ok=True)
@@ -264,20 +270,16 @@ def _set_aside(path: Path, now_ns: int) -> None:
     while (place := damaged / f"{moment}-{number:03d}").exists():
         number += 1
     place.mkdir(mode=0o700)
-    moved = False
     for ending in _PARTS:
         with contextlib.suppress(FileNotFoundError):
             os.replace(f"{path}{ending}", place / f"{path.name}{ending}")
-            moved = True
-    if not moved:
-        place.rmdir()
-        return
     log.error("what is left of it is kept in %s", place)
     for old in sorted(damaged.iterdir())[:-_KEEP_DAMAGED]:
         shutil.rmtree(old, ignore_errors=True)
+    return place
 
 
-def _restored(path: Path, backups: Iterable[Generation], now_ns: int) -> Store | None:
+def _restored(path: Path, backups: Iterable[Generation], evidence: Path) -> Store | None:
     """Put the newest good backup in the store's place and open it; None: there is none."""
     for backup in backups:
         try:
@@ -285,11 +287,14 @@ def _restored(path: Path, backups: Iterable[Generation], now_ns: int) -> Store |
             store = Store(path)
             with _closed_on_damage(store):
                 _require_sound(store)
-        except (NewerStoreError, _Damage, StoreError, OSError) as exc:
+        except (_Damage, StoreError, OSError) as exc:
             log.error("backup %s can't be used: %s", backup.path.name, exc)
-            _set_aside(path, now_ns)
-            with contextlib.suppress(OSError):
-                backup.path.unlink()  # a copy was just set aside
+            for ending in _PARTS:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(f"{path}{ending}")
+            if not isinstance(exc, NewerStoreError):  # that one is good, for a newer lffs
+                with contextlib.suppress(FileNotFoundError):
+                    os.replace(backup.path, evidence / backup.path.name)
         else:
             log.error("manifest store %s is restored from %s", path, backup.path.name)
             return store
@@ -324,7 +329,7 @@ def _take_over_said(store: Store, said: Said, now_ns: int) -> None:
         if job.number not in numbers
     ]
     store.put_jobs([*dropped, *said.jobs])
-    store.reserve_numbers(said.last_number)
+    store.number_jobs_above(said.last_number)
     for identity in store.marks().keys() | said.marks.keys():
         store.set_mark(identity, said.marks.get(identity, NO_MARK))
 

@@ -119,8 +119,7 @@ def _to_json(said: Said) -> dict[str, Any]:
             for job in said.jobs
         ],
         "marks": [
-            [identity.inode, identity.birth_ns, mark.keep, mark.type]
-            for identity, mark in said.marks.items()
+            [identity.inode, identity.birth_ns, mark.keep, mark.type] for identity, mark in said.marks.items()
         ],
         "pins": sorted(map(os.fsdecode, said.pins)),
     }

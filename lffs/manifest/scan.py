@@ -4,6 +4,7 @@
 take what it found and mend the store, or only say what differs.
 """
 
+import logging
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +20,8 @@ from lffs.manifest.store import Store
 from lffs.model import EntryKind, EntryOrigin, FileIdentity, JobStatus
 from lffs.progress import Progress, report_progress
 from lffs.syscalls import Stat
+
+log = logging.getLogger(__name__)
 
 _KINDS = {
     stat.S_IFREG: EntryKind.FILE,
@@ -83,6 +86,10 @@ def _walk(
                 os.fsencode(entry.name) for entry in syscalls.list_directory(handles.open(directory))
             )
         except (FileNotFoundError, NotADirectoryError):
+            continue
+        except PermissionError as exc:
+            # Not root, and somebody else's directory: what is in it can't be known, the rest can.
+            log.warning("cannot look into %s: %s", os.fsdecode(directory) or "/", exc.strerror)
             continue
         below: list[tuple[bytes, Stat | None]] = []
         for name in names:
@@ -212,9 +219,9 @@ class Reconciler:
 
     def reconcile(self, disk: Iterable[JobOnDisk], now_ns: int) -> int:
         """Mend the store; return how many records were added, changed or dropped."""
-        changed = 0
         found = {job.path: job for job in disk}
         self._follow_moved_jobs(found, now_ns)
+        changed = self._directories.meet_disk()
         for on_disk in found.values():
             changed += self.reconcile_job(on_disk, now_ns)
         for job in self._jobs.live():
@@ -271,7 +278,8 @@ class Reconciler:
         gone: dict[FileIdentity, Entry] = {
             entry.identity: entry for path, entry in recorded.items() if path not in on_disk.files
         }
-        origin = EntryOrigin.RECORDED if is_active(job) else self._unknown_origin
+        is_its_own = self._loses_records and is_active(job)
+        origin = EntryOrigin.RECORDED if is_its_own else self._unknown_origin
         changed = 0
         for path, status in on_disk.files.items():
             known = recorded.get(path)

@@ -29,6 +29,8 @@ class SealState(enum.Enum):
 
 def write_seal(store: Path) -> None:
     """Seal the store, which is closed.  Raises OSError."""
+    if _size(store.with_name(store.name + "-wal")):
+        return  # another program has it open, and changes it when it closes it
     write_private(_place(store), json.dumps(_look_at(store)).encode())
 
 

@@ -16,7 +16,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lffs.errors import NewerStoreError, StoreError
 from lffs.handles import is_within
@@ -44,10 +44,13 @@ from lffs.model import (
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 VERSION = 1
 _APPLICATION_ID = 0x6C666673  # "lffs"
 _CLEAN_END = "clean_end"
 _CLOSED = "closed"  # 0 while it is in use: then there is a log beside it
+_TOLD = "told"  # 1 while it knows only what programs tell it: nothing is mounted
 _SEQUENCE = "sequence"
 _RESTORING = "restoring "
 
@@ -81,6 +84,8 @@ CREATE TABLE trash (
     birth_ns INTEGER NOT NULL, origin TEXT NOT NULL, name BLOB NOT NULL, reason TEXT NOT NULL,
     hidden_ns INTEGER NOT NULL, retention_hours REAL NOT NULL, held INTEGER NOT NULL);
 CREATE INDEX trash_of_job ON trash (job, path);
+CREATE INDEX trash_by_name ON trash (job, name);
+CREATE INDEX trash_of_inode ON trash (inode, birth_ns);
 CREATE TABLE removals (
     job INTEGER NOT NULL, path BLOB NOT NULL, kind TEXT NOT NULL, type TEXT NOT NULL,
     size INTEGER NOT NULL, created_ns INTEGER NOT NULL, uid INTEGER NOT NULL, gid INTEGER NOT NULL,
@@ -90,18 +95,23 @@ CREATE INDEX removals_of_job ON removals (job);
 """
 
 # Which columns hold words, and which there are.
-_ENTRY_WORDS = (("kind", EntryKind), ("type", FileType), ("origin", EntryOrigin))
-_WORDS = {
-    "jobs": (("type", JobType), ("status", JobStatus)),
-    "marks": (("type", FileType),),
-    "directories": (("state", DirectoryState), ("type", DirectoryType)),
+_ENTRY_WORDS: dict[str, Iterable[str]] = {"kind": EntryKind, "type": FileType, "origin": EntryOrigin}
+_WORDS: dict[str, dict[str, Iterable[str]]] = {
+    "jobs": {"type": JobType, "status": JobStatus},
+    "marks": {"type": FileType},
+    "directories": {"state": DirectoryState},
     "entries": _ENTRY_WORDS,
-    "trash": (*_ENTRY_WORDS, ("reason", HideReason)),
+    "trash": {**_ENTRY_WORDS, "reason": HideReason},
     "removals": _ENTRY_WORDS,
 }
 
 _ENTRY_COLUMNS = (
     "job, path, kind, type, size, created_ns, uid, gid, pid, command, inode, birth_ns, origin"
+)
+# From when on a hidden file's retention is over; its values: see trash_hidden_by.
+_DUE_NS = (
+    "MAX(hidden_ns, CASE reason WHEN 'unlinked' THEN ? ELSE 0 END)"
+    " + CAST(ROUND(MAX(retention_hours, ?) * 3600000000000) AS INTEGER)"
 )
 _INSERT_ENTRY = f"INSERT OR REPLACE INTO entries ({_ENTRY_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
 
@@ -174,14 +184,18 @@ class Store:
 
     def _failed(self, exc: sqlite3.Error) -> StoreError:
         code = getattr(exc, "sqlite_errorcode", 0) & 0xFF  # the primary one
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) and not self.is_damaged:
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            self._note_damage(exc)
+        return _store_error(self.path, exc)
+
+    def _note_damage(self, problem: Exception) -> None:
+        if not self.is_damaged:
             self.is_damaged = True
             log.error(
                 "manifest store %s is damaged: %s; nothing is hidden or deleted any more: unmount, and"
                 " mount again to have it recovered",
-                self.path, exc,
+                self.path, problem,
             )  # fmt: skip
-        return _store_error(self.path, exc)
 
     @property
     def changes(self) -> int:
@@ -216,6 +230,12 @@ class Store:
         self.checkpoint()  # who loses the log must not find in the file that all ended cleanly
         return was_clean
 
+    def take_over_as(self, *, told: bool) -> bool:
+        """Note whether records come from programs alone (nothing is mounted), and return whether they did."""
+        was_told = bool(self._meta(_TOLD))
+        self._set_meta(_TOLD, int(told))
+        return was_told
+
     def checkpoint(self) -> None:
         """Bring what is committed from the log into the file itself, if there is room."""
         with contextlib.suppress(sqlite3.Error):
@@ -228,7 +248,7 @@ class Store:
         """
         with _as_store_error(self.path):
             _, frames, _ = self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        return self._meta(_CLOSED) == 0 and frames <= 0
+        return bool(self._meta(_CLOSED) == 0 and frames <= 0)
 
     def sequence(self) -> int:
         """Return the number of the last backup, or save of what people said, that this store knows of."""
@@ -264,6 +284,13 @@ class Store:
         except sqlite3.Error as exc:
             raise self._failed(exc) from exc
 
+    def _decoded(self, decode: Callable[[Any], T], rows: Iterable[Any]) -> list[T]:
+        try:
+            return [decode(row) for row in rows]
+        except (ValueError, TypeError, AttributeError) as exc:
+            self._note_damage(exc)
+            raise StoreError(f"manifest store {self.path}: a row makes no sense: {exc}") from exc
+
     def _one(self, statement: str, values: tuple[Any, ...] = ()) -> Any:
         try:
             return self._db.execute(statement, values).fetchone()
@@ -275,17 +302,7 @@ class Store:
     def jobs(self, *, ended: bool = False) -> list[Job]:
         """Return every job that has a directory; with *ended* also those that have none any more."""
         where = "" if ended else "WHERE ended_ns IS NULL"
-        return [
-            Job(
-                number=row[0], path=row[1], type=JobType(row[2]), status=JobStatus(row[3]),
-                created_ns=row[4], updated_ns=row[5], status_since_ns=row[6],
-                identity=None if row[7] is None else FileIdentity(row[7], row[8]),
-                ended_ns=row[9], retention_hours=row[10],
-                debug=None if row[11] is None else bool(row[11]),
-                type_set=bool(row[12]), adopted=bool(row[13]),
-            )
-            for row in self._rows(f"SELECT * FROM jobs {where} ORDER BY path, number")
-        ]  # fmt: skip
+        return self._decoded(_job, self._rows(f"SELECT * FROM jobs {where} ORDER BY path, number"))
 
     def add_job(self, job: Job) -> None:
         """Insert *job* and give it its number."""
@@ -328,14 +345,6 @@ class Store:
         row = self._one("SELECT seq FROM sqlite_sequence WHERE name = 'jobs'")
         return row[0] if row else 0
 
-    def reserve_numbers(self, highest: int) -> None:
-        """Never give a new job a number up to *highest*: something of an old one may lie under it."""
-        self._write(
-            "INSERT INTO sqlite_sequence (name, seq) SELECT 'jobs', 0"
-            " WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'jobs')"
-        )
-        self._write("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'jobs'", (highest,))
-
     def forget_job(self, number: int) -> None:
         """Drop the job and all that is recorded of it."""
         self.said_changed = True
@@ -352,7 +361,7 @@ class Store:
     def entry(self, job: int, path: bytes) -> Entry | None:
         """Return what is recorded for the path, or None."""
         row = self._one(f"SELECT {_ENTRY_COLUMNS} FROM entries WHERE job=? AND path=?", (job, path))
-        return _entry(row) if row else None
+        return self._decoded(_entry, [row])[0] if row else None
 
     def entries(self, job: int, below: bytes = b"") -> list[Entry]:
         """Return the job's entries in the order of their paths; with *below*, that directory's."""
@@ -365,12 +374,12 @@ class Store:
                 f"SELECT {_ENTRY_COLUMNS} FROM entries WHERE job=? AND path>? AND path<? ORDER BY path",
                 (job, below + b"/", below + b"0"),
             )
-        return [_entry(row) for row in rows]
+        return self._decoded(_entry, rows)
 
     def is_recorded(self, identity: FileIdentity) -> bool:
         """Tell whether any entry is a name of this file; looks at all of them."""
         values = (identity.inode, identity.birth_ns)
-        return self._one("SELECT 1 FROM entries WHERE inode=? AND birth_ns=? LIMIT 1", values) is not None
+        return bool(self._one("SELECT 1 FROM entries WHERE inode=? AND birth_ns=? LIMIT 1", values))
 
     def remove_entry(self, job: int, path: bytes) -> None:
         """Forget the name; nothing happens where none is recorded."""
@@ -383,10 +392,7 @@ class Store:
     # -- marks -------------------------------------------------------------------------------
 
     def _read_marks(self) -> dict[FileIdentity, Mark]:
-        return {
-            FileIdentity(inode, birth_ns): Mark(bool(keep), FileType(type) if type else None)
-            for inode, birth_ns, keep, type in self._rows("SELECT * FROM marks")
-        }
+        return dict(self._decoded(_mark, self._rows("SELECT * FROM marks")))
 
     def mark(self, identity: FileIdentity) -> Mark:
         """Return what was said of this inode by xattr."""
@@ -421,12 +427,12 @@ class Store:
             else "SELECT * FROM directories WHERE path=? OR (path>? AND path<?) ORDER BY path",
             (below, below + b"/", below + b"0") if below else (),
         )
-        return [_directory(row) for row in rows]
+        return self._decoded(_directory, rows)
 
     def directory(self, path: bytes) -> Directory | None:
         """Return what is recorded of the directory, or None."""
         row = self._one("SELECT * FROM directories WHERE path=?", (path,))
-        return _directory(row) if row else None
+        return self._decoded(_directory, [row])[0] if row else None
 
     def put_directory(self, directory: Directory) -> None:
         """Record the directory as it is now."""
@@ -471,23 +477,86 @@ class Store:
     def trash(self, job: int | None = None) -> list[TrashEntry]:
         """Return the hidden files, of one job or of all, the longest hidden first."""
         where, values = ("WHERE job=?", (job,)) if job is not None else ("", ())
+        rows = self._rows(
+            f"SELECT {_ENTRY_COLUMNS}, number, name, reason, hidden_ns, retention_hours, held"
+            f" FROM trash {where} ORDER BY hidden_ns, number",
+            values,
+        )
+        return self._decoded(_trash_entry, rows)
+
+    def trash_at(self, job: int, path: bytes) -> list[TrashEntry]:
+        """Return the hidden files that had this path, the longest hidden first."""
+        rows = self._rows(
+            f"SELECT {_ENTRY_COLUMNS}, number, name, reason, hidden_ns, retention_hours, held"
+            " FROM trash WHERE job=? AND path=? ORDER BY hidden_ns, number",
+            (job, path),
+        )
+        return self._decoded(_trash_entry, rows)
+
+    def trash_named(self, job: int, name: bytes) -> TrashEntry | None:
+        """Return the hidden file that the job's trash has at *name*."""
+        rows = self._trash_rows("WHERE job=? AND name=?", (job, name))
+        return rows[0] if rows else None
+
+    def trash_of(self, identity: FileIdentity) -> list[TrashEntry]:
+        """Return the hidden names of one file."""
+        return self._trash_rows("WHERE inode=? AND birth_ns=?", (identity.inode, identity.birth_ns))
+
+    def held_trash(self) -> list[TrashEntry]:
+        """Return the hidden files that were open for writing when that was last noted."""
+        return self._trash_rows("WHERE held=1", ())
+
+    def number_jobs_above(self, number: int) -> None:
+        """Give new jobs higher numbers than this one: the trash has directories of an older store."""
+        last = self._one("SELECT seq FROM sqlite_sequence WHERE name = 'jobs'")
+        if last is None:
+            self._write("INSERT INTO sqlite_sequence (name, seq) VALUES ('jobs', ?)", (number,))
+        elif last[0] < number:
+            self._write("UPDATE sqlite_sequence SET seq = ? WHERE name = 'jobs'", (number,))
+
+    def hidden_names(self, identity: FileIdentity) -> int:
+        """Return how many names of the file are in the trash."""
+        row = self._one(
+            "SELECT COUNT(*) FROM trash WHERE inode=? AND birth_ns=?",
+            (identity.inode, identity.birth_ns),
+        )
+        return int(row[0])
+
+    def jobs_with_trash(self) -> set[int]:
+        """Return the numbers of the jobs that have hidden files."""
+        return {row[0] for row in self._rows("SELECT DISTINCT job FROM trash")}
+
+    def trash_hidden_by(
+        self, job: int, until_ns: int, retention_hours: float, unlinked_since_ns: int
+    ) -> list[TrashEntry]:
+        """Return the job's hidden files whose retention is over at *until_ns*, longest hidden first.
+
+        *retention_hours* is the job's now; each row's own counts where it is longer.  What the
+        pipeline unlinked counts from *unlinked_since_ns* at the earliest.  Held ones are left out.
+        """
+        return self._trash_rows(
+            f"WHERE job=? AND held=0 AND {_DUE_NS} <= ?",
+            (job, unlinked_since_ns, retention_hours, until_ns),
+        )
+
+    def next_due_ns(
+        self, job: int, after_ns: int, retention_hours: float, unlinked_since_ns: int
+    ) -> int | None:
+        """Return when the retention of the job's next hidden file is over, after *after_ns*."""
+        row = self._one(
+            f"SELECT MIN(due) FROM (SELECT {_DUE_NS} AS due FROM trash WHERE held=0 AND job=?)"
+            " WHERE due > ?",
+            (unlinked_since_ns, retention_hours, job, after_ns),
+        )
+        return None if row[0] is None else int(row[0])
+
+    def _trash_rows(self, where: str, values: tuple[Any, ...]) -> list[TrashEntry]:
         return [
             _trash_entry(row)
             for row in self._rows(
                 f"SELECT {_ENTRY_COLUMNS}, number, name, reason, hidden_ns, retention_hours, held"
                 f" FROM trash {where} ORDER BY hidden_ns, number",
                 values,
-            )
-        ]
-
-    def trash_at(self, job: int, path: bytes) -> list[TrashEntry]:
-        """Return the hidden files that had this path, the longest hidden first."""
-        return [
-            _trash_entry(row)
-            for row in self._rows(
-                f"SELECT {_ENTRY_COLUMNS}, number, name, reason, hidden_ns, retention_hours, held"
-                " FROM trash WHERE job=? AND path=? ORDER BY hidden_ns, number",
-                (job, path),
             )
         ]
 
@@ -512,20 +581,15 @@ class Store:
 
     def removals(self, job: int) -> list[Removal]:
         """Return what lffs deleted of the job, oldest first."""
-        return [
-            Removal(_entry(row[:13]), row[13], row[14])
-            for row in self._rows(
-                f"SELECT {_ENTRY_COLUMNS}, removed_ns, why FROM removals WHERE job=? ORDER BY rowid",
-                (job,),
-            )
-        ]
+        rows = self._rows(
+            f"SELECT {_ENTRY_COLUMNS}, removed_ns, why FROM removals WHERE job=? ORDER BY rowid", (job,)
+        )
+        return self._decoded(_removal, rows)
 
     def restoring(self) -> list[tuple[int, frozenset[HideReason]]]:
         """Return the jobs whose files were being brought back when lffs was killed."""
-        return [
-            (int(key.removeprefix(_RESTORING)), frozenset(map(HideReason, value.split())))
-            for key, value in self._rows("SELECT key, value FROM meta WHERE key GLOB ?", (_RESTORING + "*",))
-        ]
+        rows = self._rows("SELECT key, value FROM meta WHERE key GLOB ?", (_RESTORING + "*",))
+        return self._decoded(_restoring, rows)
 
     def set_restoring(self, job: int, reasons: frozenset[HideReason] | None) -> None:
         """Note that the job's files are being brought back; None: that is done."""
@@ -539,31 +603,37 @@ class Store:
     def problems(self) -> list[str]:
         """Return what is wrong with the file or makes no sense in a row; empty: nothing is.
 
-        Costs, for a million entries, 0.8 s for SQLite's own check of the pages and 0.8 s for the words:
-        a flipped bit in a row is in order for SQLite.
+        Costs, for a million entries, 0.6 s for SQLite's own check of the pages and 1.4 s for what is in
+        them: a bit that flipped in a row is in order for SQLite.
         """
         with _as_store_error(self.path):
             found = [row[0] for row in self._db.execute("PRAGMA quick_check(5)") if row[0] != "ok"]
-            if found:
-                return found
-            for table, columns in _WORDS.items():
-                names = ", ".join(name for name, _ in columns)
-                for row in self._db.execute(f"SELECT DISTINCT {names} FROM {table}"):
-                    found += [
-                        f"{table}: {word!r} is no {name}"
-                        for word, (name, known) in zip(row, columns, strict=True)
-                        if word is not None and word not in set(known)
-                    ]
-            for table in ("entries", "trash", "removals"):
-                orphans = f"SELECT DISTINCT job FROM {table} WHERE job NOT IN (SELECT number FROM jobs)"
-                found += [f"{table}: there is no job {job!r}" for (job,) in self._db.execute(orphans)]
+            if not found:
+                found = [problem for table in _WORDS for problem in self._problems_in(table)]
         if not found:
             try:
                 self.directories()
                 self.restoring()
-            except (ValueError, TypeError, AttributeError) as exc:
-                found.append(f"a directory's row makes no sense: {exc}")
+            except StoreError as exc:
+                found.append(str(exc))
         return found
+
+    def _problems_in(self, table: str) -> Iterator[str]:
+        declared = self._db.execute(f"PRAGMA table_info({table})").fetchall()
+        words = _WORDS[table]
+        types = ", ".join(f"typeof({name})" for _, name, *_ in declared)
+        named = ", ".join(words)
+        for row in self._db.execute(f"SELECT DISTINCT {types}, {named} FROM {table}"):
+            for found, (_, name, wanted, *_) in zip(row, declared, strict=False):
+                if found not in (wanted.lower(), "null"):  # where NULL may not be, quick_check says so
+                    yield f"{table}: a {name} is {found}"
+            for word, (name, known) in zip(row[len(declared) :], words.items(), strict=True):
+                if word is not None and word not in set(known):
+                    yield f"{table}: {word!r} is no {name}"
+        if table in ("entries", "trash", "removals"):
+            orphans = f"SELECT DISTINCT job FROM {table} WHERE job NOT IN (SELECT number FROM jobs)"
+            for (job,) in self._db.execute(orphans):
+                yield f"{table}: there is no job {job!r}"
 
     def distrust(self) -> None:
         """Take nothing that is recorded as seen being made any more: it goes by no policy by itself."""
@@ -652,6 +722,31 @@ def _entry_values(entry: Entry) -> tuple[Any, ...]:
         creator.gid, creator.pid, creator.command, entry.identity.inode, entry.identity.birth_ns,
         entry.origin,
     )  # fmt: skip
+
+
+def _job(row: Any) -> Job:
+    return Job(
+        number=row[0], path=row[1], type=JobType(row[2]), status=JobStatus(row[3]),
+        created_ns=row[4], updated_ns=row[5], status_since_ns=row[6],
+        identity=None if row[7] is None else FileIdentity(row[7], row[8]),
+        ended_ns=row[9], retention_hours=row[10],
+        debug=None if row[11] is None else bool(row[11]),
+        type_set=bool(row[12]), adopted=bool(row[13]),
+    )  # fmt: skip
+
+
+def _mark(row: Any) -> tuple[FileIdentity, Mark]:
+    inode, birth_ns, keep, type_ = row
+    return FileIdentity(inode, birth_ns), Mark(bool(keep), FileType(type_) if type_ else None)
+
+
+def _removal(row: Any) -> Removal:
+    return Removal(_entry(row[:13]), row[13], row[14])
+
+
+def _restoring(row: Any) -> tuple[int, frozenset[HideReason]]:
+    key, value = row
+    return int(key.removeprefix(_RESTORING)), frozenset(map(HideReason, value.split()))
 
 
 def _entry(row: Any) -> Entry:

@@ -133,6 +133,10 @@ class PyfuseTransport(pyfuse3.Operations):
         """Make `run` return; what is under way is answered."""
         pyfuse3.terminate()
 
+    def abandon(self) -> None:
+        """End the session and leave the mount, which fails from then on."""
+        pyfuse3.close(unmount=False)
+
     def unmount(self) -> None:
         """End the session, and the mount if it is still there."""
         pyfuse3.close(unmount=True)

@@ -24,14 +24,18 @@ entries = st.lists(
     unique_by=lambda entry: entry.path,
 )
 marks = st.dictionaries(
-    st.integers(1, 5).map(make_identity), st.builds(Mark, st.booleans(), st.none() | st.sampled_from(FileType))
+    st.integers(1, 5).map(make_identity),
+    st.builds(Mark, st.booleans(), st.none() | st.sampled_from(FileType)),
 )
 type_sets = st.frozensets(st.sampled_from(sorted(TEMPORARY_TYPES)))
 
 
 @given(entries=entries, marks=marks, types=type_sets, pinned=st.frozensets(st.sampled_from([b"a", b"d/a"])))
 def test_exactly_what_every_rule_allows_is_hidden(
-    entries: list[Entry], marks: dict[FileIdentity, Mark], types: frozenset[FileType], pinned: frozenset[bytes]
+    entries: list[Entry],
+    marks: dict[FileIdentity, Mark],
+    types: frozenset[FileType],
+    pinned: frozenset[bytes],
 ) -> None:
     plan = plan_hide(entries, types, lambda identity: marks.get(identity, NO_MARK), pinned.__contains__)
     for entry in entries:
@@ -180,7 +184,9 @@ def test_what_a_failed_jobs_maker_released_is_due_after_its_retention() -> None:
 
 def test_a_failed_job_goes_by_its_own_retention_where_that_is_set() -> None:
     job = make_job(status=JobStatus.FAILED, status_since_ns=NOW_NS)
-    assert due_ns(hidden(retention_hours=1), job, 1, FailedPolicy(retention_hours=48)) == NOW_NS + 48 * HOUR_NS
+    assert (
+        due_ns(hidden(retention_hours=1), job, 1, FailedPolicy(retention_hours=48)) == NOW_NS + 48 * HOUR_NS
+    )
 
 
 def test_a_failed_job_is_treated_as_completed_where_failures_are_not_preserved() -> None:

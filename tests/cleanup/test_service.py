@@ -17,10 +17,11 @@ from lffs.cleanup.trash import Deleted, Deletion, Trash
 from lffs.errors import JobBusyError
 from lffs.manifest.records import Job
 from lffs.model import FileType, JobStatus
-from lffs.work import Work, settle
+from lffs.work import Work
 from tests.stores import (
     Client,
     FakeClock,
+    carried_out,
     make_settings,
     opened,
     problems,
@@ -43,7 +44,7 @@ def set_status(backing: Backing, status: JobStatus, *, work: bool = True) -> Wor
     """Set the job's status as an unmounted store does; without *work* nothing is deleted yet."""
     change = backing.set_status(job_of(backing), status, lambda identity: False)
     if change.work is not None and work:
-        settle(change.work)
+        carried_out(change.work)
         return None
     return change.work
 
@@ -183,7 +184,7 @@ def test_with_a_retention_of_zero_the_job_is_cleaned_at_once(tmp_path: Path) -> 
         assert job_of(backing).status is JobStatus.CLEANING_UP
         with pytest.raises(JobBusyError):
             set_status(backing, RUNNING)
-        settle(work)
+        carried_out(work)
         assert job_of(backing).status is JobStatus.CLEANED
         assert hidden_names(backing) == []
         (removal,) = backing.store.removals(job_of(backing).number)
@@ -332,7 +333,7 @@ def test_on_a_full_disk_what_was_unlinked_first_goes_first_and_no_more_than_need
         free = itertools.count(5, 10)
         work = backing.cleanup.make_room(lambda: next(free), 12)
         assert work is not None
-        settle(work)
+        carried_out(work)
         assert hidden_names(backing) == ["b.wav"]
         (first, second) = backing.store.removals(job_of(backing).number)
         assert (first.entry.path, second.entry.path, first.why) == (b"c.wav", b"a.wav", "the disk was full")
@@ -599,7 +600,9 @@ def test_wherever_it_is_killed_the_next_start_ends_what_was_begun(
                 # What was hidden with a longer retention keeps that.
                 assert hidden_names(backing) == ["a.tmp.~1~", "d/b.tmp.~1~", "u.wav"]
             recorded = {entry.path for entry in backing.store.entries(job_of(backing).number)}
-            in_view = {path.removeprefix("job/").encode() for path, content in view.items() if content is not None}
+            in_view = {
+                path.removeprefix("job/").encode() for path, content in view.items() if content is not None
+            }
             assert recorded == in_view
         if step and not died:
             break
@@ -612,7 +615,9 @@ def test_a_kill_between_deleting_and_recording_it_leaves_the_job_cleaned(tmp_pat
     with until_killed(tmp_path, settings) as backing:
         make_files(backing, a_tmp=b"1", b_tmp=b"2")
         trash_of(backing).steps = 0
-        trash_of(backing).fault = lambda step, what: dying_at(step)(step, what) if what == "after delete" else None
+        trash_of(backing).fault = lambda step, what: (
+            dying_at(step)(step, what) if what == "after delete" else None
+        )
         with contextlib.suppress(Died):
             set_status(backing, COMPLETED)
     with opened(tmp_path, settings) as backing:
@@ -654,9 +659,9 @@ def test_a_file_that_was_open_when_the_daemon_was_killed_counts_from_the_restart
     with until_killed(tmp_path, clock=clock) as backing:
         client = Client(backing)
         client.mkdir("job")
-        client.create("job/a.tmp")
+        handle = client.create("job/a.tmp")
         client.set("job", "status", "completed")
-        client.fs.close()
+        client.fs.files.release(handle)  # as a kill does it: nothing is said to anybody
     clock.advance(100)
     with opened(tmp_path, clock=clock) as backing:
         (hidden,) = backing.store.trash()

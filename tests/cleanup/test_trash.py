@@ -202,7 +202,9 @@ def swapping(monkeypatch: pytest.MonkeyPatch, before_call: int, attack: Callable
     monkeypatch.setattr(syscalls, "renameat2", renameat2)
 
 
-def test_a_file_swapped_between_look_and_move_goes_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_swapped_between_look_and_move_goes_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (bench.job / "a").write_bytes(b"recorded")
     (bench.job / "b").write_bytes(b"another")
     recorded = bench.identity(b"a")
@@ -271,7 +273,10 @@ def test_a_directory_in_a_hidden_files_place_is_not_deleted(bench: Bench) -> Non
 def test_deleting_tells_the_bytes_and_leaves_no_empty_directory(bench: Bench) -> None:
     rows = [bench.hide_new(b"d/e/a", b"12345"), bench.hide_new(b"b", b"123")]
     done = bench.delete(*rows)
-    assert [(one.error, one.bytes_freed, one.was_last_name) for one in done] == [(None, 5, True), (None, 3, True)]
+    assert [(one.error, one.bytes_freed, one.was_last_name) for one in done] == [
+        (None, 5, True),
+        (None, 3, True),
+    ]
     assert list(bench.bin.iterdir()) == []
 
 

@@ -1,19 +1,19 @@
-"""The control tree shows jobs, manifests, hidden files and outputs to whoever may see them, and never changes."""
+"""The control tree shows jobs, manifests, hidden files and outputs; nobody changes anything in it."""
 
 import errno
 import json
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lffs.errors import LffsError
 from lffs.fs.control import flat_names
 from lffs.model import StatusNames
-from tests.stores import ME, Client, FakeClock, make_settings, opened, reap
+from tests.stores import ME, Client, FakeClock, error_of, make_settings, opened, reap
 
 names = st.text("ab_2.", min_size=1, max_size=3).filter(lambda name: name.strip("."))
 paths = st.lists(names, min_size=1, max_size=3).map(lambda parts: "/".join(parts).encode())
@@ -21,7 +21,9 @@ paths = st.lists(names, min_size=1, max_size=3).map(lambda parts: "/".join(parts
 
 @given(finals=st.lists(paths, unique=True, max_size=12), data=st.data())
 @example([b"a/b_c", b"a_b/c", b"x/b_c", b"x/c", b"a_b_c"], None)
-def test_flat_names_are_flat_unique_and_always_the_same(finals: list[bytes], data: st.DataObject | None) -> None:
+def test_flat_names_are_flat_unique_and_always_the_same(
+    finals: list[bytes], data: st.DataObject | None
+) -> None:
     flat = flat_names(finals)
     assert sorted(flat.values()) == sorted(finals)  # so each path has one name
     assert all(b"/" not in name and 0 < len(name) <= 255 for name in flat)
@@ -52,14 +54,6 @@ def test_a_flat_name_is_never_too_long() -> None:
     flat = flat_names(deep)
     assert len(flat) == 2
     assert all(len(name) <= 255 and name.endswith(b"x.mkv") for name in flat)
-
-
-def error_of(call: object, *arguments: object) -> int:
-    assert callable(call)
-    with pytest.raises((OSError, LffsError)) as caught:
-        call(*arguments)
-    assert isinstance(caught.value.errno, int)
-    return caught.value.errno
 
 
 def follow(client: Client, path: str) -> str:
@@ -107,7 +101,7 @@ def test_manifests_are_the_jobs_own(client: Client) -> None:
     assert client.list(".lffs/manifests/Suits") == ["S01E01.json", "S01E02.json", "S01E03.json"]
     manifest = json.loads(client.read(".lffs/manifests/Suits/S01E01.json"))
     assert (manifest["job_id"], manifest["status"]) == ("Suits/S01E01", "completed")
-    assert client.stat(".lffs/manifests/Suits/S01E01.json").size > 100
+    assert client.stat(".lffs/manifests/Suits/S01E01.json").size == 0  # as in /proc: made when opened
 
 
 def test_a_text_is_read_in_pieces_as_it_was_when_opened(client: Client) -> None:
@@ -150,7 +144,10 @@ def test_the_trash_of_a_removed_job_stands_beside_that_of_the_new_one(tmp_path: 
 
 
 def test_by_status_names_carry_the_suffix_and_lead_to_the_jobs(client: Client) -> None:
-    found = {status: client.list(f".lffs/by-status/{status}/Suits") for status in ("running", "completed", "failed")}
+    found = {
+        status: client.list(f".lffs/by-status/{status}/Suits")
+        for status in ("running", "completed", "failed")
+    }
     assert found == {
         "running": ["S01E03_processing"], "completed": ["S01E01_completed"], "failed": ["S01E02_failed"],
     }  # fmt: skip
@@ -180,7 +177,7 @@ def test_nobody_changes_anything_there(client: Client) -> None:
     fs, root = client.fs, 1
     link = client.number(".lffs/outputs/Suits/S01E01/y.mkv")
     text = client.number(".lffs/manifests/Suits/S01E01.json")
-    calls: list[tuple[object, ...]] = [
+    calls: list[tuple[Any, ...]] = [
         (fs.mkdir, number, b"x", 0o755, ME),
         (fs.create, number, b"x", 0o644, os.O_RDWR, ME),
         (fs.mknod, number, b"x", stat.S_IFIFO, 0, ME),

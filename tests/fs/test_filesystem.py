@@ -4,38 +4,35 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from lffs.backing import Backing
-from lffs.errors import LffsError, StaleFileError
+from lffs.errors import StaleFileError
 from lffs.fs.caller import Caller
 from lffs.fs.filesystem import Changes
-from lffs.manifest.records import DirectoryState
 from lffs.model import FileType
 from lffs.syscalls import RENAME_EXCHANGE, RENAME_NOREPLACE
-from lffs.work import Work, settle
-from tests.stores import ME, Client, FakeClock, fast_directory, make_settings, opened, problems, reap, tree, until_killed
-
-T = TypeVar("T")
-
-
-def error_of(call: Callable[[], object]) -> int:
-    """The errno that the call fails with; 0 where it does not."""
-    try:
-        call()
-    except (LffsError, OSError) as exc:
-        assert exc.errno is not None
-        return exc.errno
-    return 0
-
+from tests.stores import (
+    ME,
+    Client,
+    FakeClock,
+    carried_out,
+    error_of,
+    fast_directory,
+    make_settings,
+    opened,
+    problems,
+    reap,
+    tree,
+    until_killed,
+)
 
 # ---------------------------------------------------------------------------------------------------
 # The oracle
@@ -164,8 +161,8 @@ class Oracle:
             self.materialise(above(new))
         for names in (self.directories, self.real, self.pinned):
             moved = {name for name in names if name == old or is_below(name, old)}
-            names -= moved
-            names |= {new + name[len(old) :] for name in moved}
+            names.difference_update(moved)
+            names.update(new + name[len(old) :] for name in moved)
         if "/" not in old and "/" not in new:
             self.jobs[new] = self.jobs.pop(old)
         elif "/" not in old:
@@ -191,7 +188,7 @@ class Oracle:
         for names in (self.directories, self.real, self.pinned):
             swapped = {swap(name, first, second) for name in names}
             names.clear()
-            names |= swapped
+            names.update(swapped)
         self.files = {swap(path, first, second): file for path, file in self.files.items()}
         jobs = self.jobs
         moved = {swap(name, first, second): name for name in jobs}
@@ -232,9 +229,7 @@ class Oracle:
             path = f"{name}/{hidden.path}"
             if hidden.by_unlink and not also_unlinked:
                 continue
-            taken = self.exists(path) or any(
-                is_below(path, file) for file in self.files
-            )
+            taken = self.exists(path) or any(is_below(path, file) for file in self.files)
             if not taken:
                 job.trash.remove(hidden)
                 self.files[path] = hidden.file
@@ -408,7 +403,12 @@ class MountManifestAndDiskAgree(RuleBasedStateMachine):
     def rename_a_directory(self, which: int, new: str) -> None:
         old = self.some_directory(which)
         # The kernel itself refuses to move a directory below itself.
-        if old is None or self.expected_error(new) == errno.ENOENT or is_below(new, old) or is_below(old, new):
+        if (
+            old is None
+            or self.expected_error(new) == errno.ENOENT
+            or is_below(new, old)
+            or is_below(old, new)
+        ):
             return
         expected = 0
         if new in self.oracle.files:
@@ -597,3 +597,495 @@ TestMountManifestAndDiskAgree.settings = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+
+
+# ---------------------------------------------------------------------------------------------------
+# Single rules
+# ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[Client]:
+    before = os.umask(0)  # as the daemon's
+    try:
+        with opened(tmp_path / "store", clock=FakeClock()) as backing:
+            made = Client(backing)
+            yield made
+            made.fs.close()
+            made.forget()
+            assert made.fs.tree.nodes.numbers() == [1]
+            assert problems(backing) == {}
+    finally:
+        os.umask(before)
+
+
+# -- names of jobs ----------------------------------------------------------------------------------
+
+
+def test_a_job_is_listed_by_its_status_and_found_by_every_name(client: Client) -> None:
+    client.mkdir("job")
+    assert client.list() == ["job"]
+    client.write("job/v.mkv")
+    assert client.list() == ["job_processing"]
+    number = client.number("job")
+    for status, listed in (
+        ("completed", "job_completed"),
+        ("failed", "job_failed"),
+        ("running", "job_processing"),
+    ):
+        client.set(f"{client.list()[0]}", "status", status)
+        assert client.list() == [listed]
+        for name in ("job", "job_processing", "job_completed", "job_failed"):
+            assert client.number(name) == number
+            assert client.read(f"{name}/v.mkv") == b"data"
+
+
+def test_a_new_name_may_be_no_jobs_alias(client: Client) -> None:
+    client.mkdir("job")
+    client.write("file")
+    for call in (
+        lambda: client.mkdir("job_failed"),
+        lambda: client.create("job_completed"),
+        lambda: client.link("file", "job_processing"),
+        lambda: client.symlink("x", "job_failed"),
+    ):
+        assert error_of(call) == errno.EEXIST
+
+
+def test_every_operation_on_what_is_there_takes_the_alias(client: Client) -> None:
+    client.mkdir("job")
+    client.rename("job_failed", "other")
+    assert client.list() == ["other"]
+    client.mkdir("empty")
+    client.rename("empty", "other_completed")  # as the target of a rename it means the job
+    assert client.list() == ["other"]
+    client.rmdir("other_processing")
+    assert client.list() == []
+
+
+def test_a_rename_of_a_job_to_its_alias_changes_nothing(client: Client) -> None:
+    client.mkdir("job")
+    client.write("job/a.tmp")
+    before = client.tree()
+    client.rename("job", "job_failed")
+    assert client.tree() == before
+    assert client.get("job", "status") == "running"
+
+
+def test_a_real_entry_wins_over_an_alias(client: Client) -> None:
+    client.mkdir("job_failed")
+    client.mkdir("job")
+    client.set("job", "status", "failed")
+    assert client.number("job_failed") != client.number("job")
+    assert client.list() == ["job", "job_failed"]
+
+
+def test_a_name_too_long_for_a_suffix_is_listed_plain(client: Client) -> None:
+    name = "n" * 250
+    client.mkdir(name)
+    client.set(name, "status", "failed")
+    assert client.list() == [name]
+    assert error_of(lambda: client.mkdir("n" * 256)) == errno.ENAMETOOLONG
+    assert error_of(lambda: client.lookup("n" * 256)) == errno.ENAMETOOLONG
+
+
+def test_a_negative_entry_is_believed_only_where_it_can_be_taken_back(client: Client, tmp_path: Path) -> None:
+    assert client.fs.lookup(1, b"nothing").entry_timeout_s > 0
+    assert client.fs.lookup(1, b"job_failed").entry_timeout_s == 0
+    with opened(tmp_path / "other") as backing:
+        older = Client(backing, can_age_names=False)
+        assert older.fs.lookup(1, b"nothing").entry_timeout_s == 0
+
+
+# -- lives of jobs ----------------------------------------------------------------------------------
+
+
+def test_a_renamed_job_takes_status_and_trash_along(client: Client) -> None:
+    client.mkdir("job")
+    client.write("job/a.tmp", b"hidden")
+    client.set("job", "status", "completed")
+    client.rename("job", "new")
+    assert client.get("new", "status") == "completed"
+    assert client.read(".lffs/trash/new/a.tmp") == b"hidden"
+    client.set("new", "status", "running")
+    assert client.read("new/a.tmp") == b"hidden"
+
+
+def test_a_job_that_moves_into_another_ends_and_its_files_are_the_others(client: Client) -> None:
+    for name in ("one", "two"):
+        client.mkdir(name)
+        client.write(f"{name}/a.tmp")
+    client.rename("one", "two/one")
+    assert [job.id for job in client.fs.backing.jobs.live()] == ["two"]
+    assert client.get("two", "files") == "2"
+    client.set("two", "status", "completed")
+    assert client.list("two") == []
+
+
+def test_a_file_that_is_renamed_to_a_final_name_is_final(client: Client) -> None:
+    client.mkdir("job")
+    client.write("job/temp.tmp", b"final")
+    client.rename("job/temp.tmp", "job/v.mkv")
+    client.set("job", "status", "completed")
+    assert client.read("job/v.mkv") == b"final"
+
+
+def test_what_leaves_all_jobs_is_dropped_and_what_comes_in_is_recorded(client: Client) -> None:
+    client.mkdir("job")
+    client.write("job/a.tmp")
+    client.rename("job/a.tmp", "a.tmp")
+    assert client.get("job", "files") == "0"
+    client.rename("a.tmp", "job/b.tmp")
+    assert client.get("job/b.tmp", "file_type") == "temp_video"
+
+
+def test_jobs_below_a_renamed_directory_go_along(tmp_path: Path) -> None:
+    with opened(tmp_path, make_settings(jobs={"roots": ("*/*",)})) as backing:
+        client = Client(backing)
+        client.mkdir("Suits")
+        client.mkdir("Suits/S01")
+        client.write("Suits/S01/a.tmp")
+        client.set("Suits/S01", "status", "failed")
+        client.rename("Suits", "Friends")
+        assert [(job.id, job.status) for job in backing.jobs.live()] == [("Friends/S01", "failed")]
+        client.rename("Friends/S01", "S01")
+        assert backing.jobs.live() == []
+        assert problems(backing) == {}
+        client.fs.close()
+
+
+def test_the_first_file_makes_a_job_run_and_a_write_into_a_completed_one_changes_nothing(
+    client: Client,
+) -> None:
+    client.mkdir("job")
+    client.mkdir("job/d")
+    assert client.get("job", "status") == "created"
+    client.write("job/d/v.mkv")
+    assert client.get("job", "status") == "running"
+    client.set("job", "status", "completed")
+    client.write("job/w.mkv")
+    assert client.get("job", "status") == "completed"
+
+
+def test_two_setters_one_after_the_other_both_hold(client: Client) -> None:
+    client.mkdir("job")
+    client.write("job/a.tmp")
+    client.set("job", "status", "completed")
+    client.set("job", "status", "completed")
+    client.set("job", "status", "failed")
+    assert client.list("job") == ["a.tmp"]
+
+
+# -- hiding -----------------------------------------------------------------------------------------
+
+
+def test_a_hidden_file_is_stale_to_whoever_knows_its_number(client: Client) -> None:
+    client.mkdir("job")
+    client.write("job/a.tmp")
+    number = client.number("job/a.tmp")
+    names_before = client.kernel.aged_names
+    client.set("job", "status", "completed")
+    assert error_of(lambda: client.fs.open(number, os.O_RDONLY, ME)) == errno.ESTALE
+    assert error_of(lambda: client.fs.getattr(number)) == errno.ESTALE
+    assert error_of(lambda: client.lookup("job/a.tmp")) == errno.ENOENT
+    assert client.kernel.aged_names > names_before
+    assert number in client.kernel.aged_attributes
+    client.write("job/a.tmp", b"made anew")
+    assert client.number("job/a.tmp") != number
+    assert client.read("job/a.tmp") == b"made anew"
+
+
+def test_a_hidden_file_comes_back_under_the_number_that_the_kernel_knows(client: Client) -> None:
+    client.mkdir("job")
+    client.write("job/a.tmp")
+    number = client.number("job/a.tmp")
+    client.set("job", "status", "completed")
+    client.set("job", "status", "running")
+    assert client.number("job/a.tmp") == number
+    assert client.stat("job/a.tmp").size == 4
+
+
+def test_a_directory_that_vanished_under_somebody_is_alive_when_it_is_back(client: Client) -> None:
+    client.mkdir("job")
+    client.write("job/v.mkv")
+    for make_real in (False, True):
+        client.mkdir("job/d")
+        if make_real:
+            client.write("job/d/a.tmp")
+        number = client.number("job/d")
+        handle = client.fs.opendir(number)
+        client.set("job", "status", "completed")
+        assert client.list("job") == ["v.mkv"]
+        assert [name for name, *_ in client.fs.readdir(handle, 0)] in ([], [b".", b".."])
+        client.set("job", "status", "running")
+        assert client.number("job/d") == number
+        assert client.stat("job/d").nlink == 2
+        client.mkdir("job/d/e")
+        assert "e" in client.list("job/d")
+        client.fs.releasedir(handle)
+        client.rmdir("job/d/e")
+        if not make_real:
+            client.rmdir("job/d")
+
+
+def test_a_hard_links_final_name_stays_when_the_temporary_one_is_hidden(client: Client) -> None:
+    client.mkdir("job")
+    client.write("job/a.tmp", b"both")
+    client.link("job/a.tmp", "job/v.mkv")
+    client.set("job", "status", "completed")
+    assert client.list("job") == ["v.mkv"]
+    assert client.read("job/v.mkv") == b"both"
+
+
+# -- lazy directories -------------------------------------------------------------------------------
+
+
+def test_a_lazy_directory_is_a_directory_in_every_respect_but_on_disk(client: Client) -> None:
+    client.mkdir("job", 0o2750)
+    client.mkdir("job/d", 0o700)
+    found = client.stat("job/d")
+    assert stat.S_IMODE(found.mode) == 0o2700  # setgid is inherited
+    assert (found.nlink, client.stat("job").nlink) == (2, 3)
+    number = client.number("job/d")
+    client.fs.setattr(number, Changes(mode=0o711, mtime_ns=5), None)
+    client.rename("job/d", "job/e")
+    assert client.number("job/e") == number
+    assert error_of(lambda: client.mkdir("job/e")) == errno.EEXIST
+    assert error_of(lambda: client.unlink("job/e")) == errno.EISDIR
+    assert error_of(lambda: client.rmdir("job")) == errno.ENOTEMPTY
+    assert tree(client.fs.backing.path) == {}
+    client.write("job/e/file")
+    on_disk = (client.fs.backing.path / "job/e").stat()
+    assert stat.S_IMODE(on_disk.st_mode) == 0o711
+    assert client.number("job/e") == number
+    assert stat.S_IMODE((client.fs.backing.path / "job").stat().st_mode) == 0o2750
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for others")
+def test_what_is_made_belongs_to_the_caller_and_to_a_setgid_directorys_group(client: Client) -> None:
+    caller = Caller(1000, 100, os.getpid())
+    client.mkdir("plain", 0o777, caller)
+    client.mkdir("shared", 0o2777, caller)
+    other = Caller(1001, 101, os.getpid())
+    for directory, gid in (("plain", 101), ("shared", 100)):
+        client.mkdir(f"{directory}/d", 0o755, other)
+        client.fs.release(client.create(f"{directory}/f", 0o6755, other))
+        for name in ("d", "f"):
+            found = client.stat(f"{directory}/{name}")
+            assert (found.uid, found.gid) == (1001, gid)
+        assert stat.S_IMODE(client.stat(f"{directory}/f").mode) == 0o6755
+    assert (client.fs.backing.path / "shared").stat().st_gid == 100
+
+
+def test_a_directory_removed_while_it_is_held_is_empty_and_takes_nothing(client: Client) -> None:
+    for make_real in (False, True):
+        client.mkdir("d")
+        if make_real:
+            client.write("d/f")
+            client.unlink("d/f")
+        number = client.number("d")
+        handle = client.fs.opendir(number)
+        client.rmdir("d")
+        assert list(client.fs.readdir(handle, 0)) == []
+        found = client.fs.getattr(number).status
+        assert found is not None
+        assert found.nlink == 0
+        assert error_of(lambda: client.fs.mkdir(number, b"x", 0o755, ME)) == errno.ENOENT  # noqa: B023
+        assert client.fs.lookup(number, b"x").status is None
+        client.fs.releasedir(handle)
+
+
+def test_directories_are_real_at_once_where_the_configuration_says_so(tmp_path: Path) -> None:
+    with opened(tmp_path, make_settings(directories={"lazy": False})) as backing:
+        client = Client(backing)
+        client.mkdir("job")
+        client.mkdir("job/d")
+        assert tree(tmp_path) == {"job": None, "job/d": None}
+        assert problems(backing) == {}
+        client.fs.close()
+
+
+def test_lazy_holds_outside_of_jobs_too(tmp_path: Path) -> None:
+    with opened(tmp_path, make_settings(jobs={"roots": ("*/*",)})) as backing:
+        client = Client(backing)
+        client.mkdir("Suits")
+        assert tree(tmp_path) == {}
+        client.write("Suits/notes")
+        assert tree(tmp_path) == {"Suits": None, "Suits/notes": b"data"}
+        client.fs.close()
+
+
+def test_directories_exchange_with_all_that_is_in_them(client: Client) -> None:
+    client.mkdir("job")
+    for name in ("a", "b"):
+        client.mkdir(f"job/{name}")
+        client.mkdir(f"job/{name}/lazy_{name}")
+        client.write(f"job/{name}/{name}.tmp", name.encode())
+    numbers = (client.number("job/a"), client.number("job/b"))
+    client.set("job/a", "keep", "1")
+    client.rename("job/a", "job/b", RENAME_EXCHANGE)
+    assert (client.number("job/b"), client.number("job/a")) == numbers
+    assert client.list("job/a") == ["b.tmp", "lazy_b"]
+    assert client.list("job/b") == ["a.tmp", "lazy_a"]
+    assert (client.get("job/a", "keep"), client.get("job/b", "keep")) == ("0", "1")
+    (job,) = client.fs.backing.jobs.live()
+    entry = client.fs.backing.store.entry(job.number, b"a/b.tmp")
+    assert entry is not None
+    assert entry.creator.pid == os.getpid()
+
+
+def test_exchanged_jobs_take_their_status_along(client: Client) -> None:
+    for name, status in (("a", "failed"), ("b", "completed")):
+        client.mkdir(name)
+        client.write(f"{name}/v.mkv")
+        client.set(name, "status", status)
+    client.rename("a", "b", RENAME_EXCHANGE)
+    assert (client.get("a", "status"), client.get("b", "status")) == ("completed", "failed")
+
+
+# -- files ------------------------------------------------------------------------------------------
+
+
+def test_an_unlinked_file_works_on_until_its_last_close(client: Client) -> None:
+    client.mkdir("job")
+    handle = client.create("job/a")
+    number = client.number("job/a")
+    client.unlink("job/a")
+    client.fs.write(handle, 0, b"still here")
+    found = client.fs.getattr(number).status
+    assert found is not None
+    assert (found.size, found.nlink) == (10, 0)
+    assert client.fs.read(handle, 6, 10) == b"here"
+    client.fs.release(handle)
+
+
+def test_one_opened_for_writing_can_be_read_by_the_writeback_cache(client: Client) -> None:
+    client.write("f", b"12345")
+    handle = client.open("f", os.O_WRONLY | os.O_APPEND)
+    assert client.fs.read(handle, 0, 10) == b"12345"
+    client.fs.write(handle, 0, b"x")  # the kernel says where: O_APPEND must not move it
+    assert client.read("f") == b"x2345"
+    client.fs.release(handle)
+
+
+def test_a_read_only_handle_does_not_write(client: Client) -> None:
+    client.write("f")
+    handle = client.open("f", os.O_RDONLY)
+    assert error_of(lambda: client.fs.write(handle, 0, b"x")) == errno.EBADF
+    client.fs.release(handle)
+
+
+def test_sizes_and_times_are_set_by_setattr(client: Client) -> None:
+    client.mkdir("job")
+    client.write("job/a.tmp", b"12345")
+    number = client.number("job/a.tmp")
+    answered = client.fs.setattr(number, Changes(size=2, mtime_ns=7, mode=0o600), None)
+    assert answered.status is not None
+    assert (answered.status.size, answered.status.mtime_ns, stat.S_IMODE(answered.status.mode)) == (
+        2,
+        7,
+        0o600,
+    )
+    (job,) = client.fs.backing.jobs.live()
+    assert client.fs.backing.manifest(job)["entries"]["a.tmp"]["size"] == 2
+
+
+def test_links_are_links_and_are_not_followed(client: Client) -> None:
+    client.mkdir("job")
+    client.symlink("/etc/passwd", "job/link.tmp")
+    number = client.number("job/link.tmp")
+    assert client.fs.readlink(number) == b"/etc/passwd"
+    before = Path("/etc/passwd").stat()
+    client.fs.setattr(number, Changes(mtime_ns=7), None)
+    assert Path("/etc/passwd").stat().st_mtime_ns == before.st_mtime_ns
+    client.set("job", "status", "completed")
+    assert client.list("job") == []
+
+
+def test_fifos_are_made_recorded_and_hidden(client: Client) -> None:
+    client.mkdir("job")
+    answered = client.fs.mknod(*client.parent("job/p.tmp"), stat.S_IFIFO | 0o600, 0, ME)
+    assert answered.status is not None
+    client.counts[answered.status.ino] += 1
+    (job,) = client.fs.backing.jobs.live()
+    assert client.fs.backing.manifest(job)["entries"]["p.tmp"]["kind"] == "fifo"
+    client.set("job", "status", "completed")
+    assert client.list("job") == []
+
+
+def test_what_vanished_beside_lffs_is_an_error_and_never_another_file(client: Client) -> None:
+    client.mkdir("job")
+    client.write("job/a", b"recorded")
+    number = client.number("job/a")
+    path = client.fs.backing.path / "job/a"
+    path.unlink()
+    assert error_of(lambda: client.fs.getattr(number)) == errno.ESTALE
+    path.write_bytes(b"another")
+    assert error_of(lambda: client.fs.open(number, os.O_RDONLY, ME)) in (0, errno.ESTALE)
+    assert client.read("job/a") == b"another"
+    for handle in range(1, 10):
+        with contextlib.suppress(KeyError):
+            client.fs.release(handle)
+
+
+def test_what_appears_beside_lffs_is_adopted_when_it_is_met(client: Client) -> None:
+    client.mkdir("job")
+    client.write("job/known.tmp")
+    (client.fs.backing.path / "job/beside.tmp").write_bytes(b"beside")
+    (client.fs.backing.path / "other").mkdir()
+    (client.fs.backing.path / "other/file.tmp").touch()
+    assert client.list("job") == ["beside.tmp", "known.tmp"]
+    assert client.get("job", "files") == "2"
+    assert client.get("other", "status") == "created"
+    client.set("job", "status", "completed")
+    assert client.list("job") == ["beside.tmp"]
+
+
+def test_names_of_any_bytes_are_files(client: Client) -> None:
+    client.mkdir(b"\xff\n")
+    client.write(b"\xff\n/\xfe .tmp", b"x")
+    assert client.read(b"\xff\n/\xfe .tmp") == b"x"
+    client.rename(b"\xff\n/\xfe .tmp", b"\xff\n/\x01")
+    assert client.fs.backing.manifest(client.fs.backing.jobs.live()[0])["files"] == {"other": ["\x01"]}
+
+
+def test_a_path_deeper_than_a_system_call_takes_works(client: Client) -> None:
+    path = "job"
+    client.mkdir(path)
+    for _ in range(20):
+        path += "/" + "d" * 250
+        client.mkdir(path)
+    client.write(f"{path}/a.tmp", b"deep")
+    assert len(path) > 4096
+    assert client.read(f"{path}/a.tmp") == b"deep"
+    client.set("job", "status", "completed")
+    assert client.list("job") == []
+    assert client.fs.backing.directories.hidden(b"job")
+    client.set("job", "status", "failed")
+    assert client.read(f"{path}/a.tmp") == b"deep"
+    client.unlink(f"{path}/a.tmp")
+    while path:  # rmtree can't reach this deep
+        client.rmdir(path)
+        path = above(path)
+
+
+def test_fsync_is_work_for_a_thread(client: Client) -> None:
+    client.mkdir("d")
+    handle = client.create("d/f")
+    for datasync in (False, True):
+        carried_out(client.fs.fsync(handle, datasync))
+    client.fs.release(handle)
+    listing = client.fs.opendir(client.number("d"))
+    carried_out(client.fs.fsyncdir(listing))
+    client.fs.releasedir(listing)
+
+
+def test_statfs_tells_the_backing_filesystems_figures(client: Client) -> None:
+    assert client.fs.statfs().f_namemax == os.statvfs(client.fs.backing.path).f_namemax
+
+
+def test_a_rename_with_unknown_flags_is_einval(client: Client) -> None:
+    client.write("f")
+    assert error_of(lambda: client.rename("f", "g", 4)) == errno.EINVAL
+    assert error_of(lambda: client.rename("f", "g", RENAME_EXCHANGE)) == errno.ENOENT
+    assert error_of(lambda: client.rename("nothing", "g")) == errno.ENOENT

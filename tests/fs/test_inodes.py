@@ -161,9 +161,9 @@ def test_dropping_the_old_file_does_not_take_the_new_ones_backing() -> None:
 def test_a_lazy_directory_keeps_its_number_when_it_is_made() -> None:
     table = Table()
     lazy = table.nodes.add_lazy(FIRST_FRESH)
-    assert lazy.is_lazy
+    before = lazy.is_lazy
     table.nodes.back(lazy, make_stat(20, is_directory=True))
-    assert not lazy.is_lazy
+    assert (before, lazy.is_lazy) == (True, False)
     assert table.nodes.backed_by(make_stat(20, is_directory=True)) is lazy
     assert lazy.number == FIRST_FRESH
 

@@ -28,7 +28,7 @@ class Names:
 
 def read(listing: Listing, names: Names, offset: int, at_most: int) -> list[tuple[bytes, int]]:
     """What one request returns: (name, position) of as many entries as fit."""
-    found = []
+    found: list[tuple[bytes, int]] = []
     for name, _, position, _ in listing.entries(offset, names.entry_of):
         if len(found) == at_most:
             break

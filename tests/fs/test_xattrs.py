@@ -3,18 +3,17 @@
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lffs.errors import LffsError
 from lffs.fs.caller import Caller
 from lffs.model import DirectoryType, JobType
 from lffs.units import MAX_RETENTION_HOURS
-from tests.stores import Client, FakeClock, make_settings, opened
+from tests.stores import Client, FakeClock, error_of, make_settings, opened
 
 ROOT = Caller(0, 0, os.getpid())
 OWNER = Caller(os.geteuid(), os.getegid(), os.getpid())
@@ -36,13 +35,6 @@ def client(tmp_path: Path) -> Iterator[Client]:
         made.write("outside", b"1")
         yield made
         made.fs.close()
-
-
-def error_of(call: Callable[[], object]) -> int:
-    with pytest.raises((OSError, LffsError)) as caught:
-        call()
-    assert isinstance(caught.value.errno, int)
-    return caught.value.errno
 
 
 def test_a_job_directory_tells_what_it_is_and_has(client: Client) -> None:
@@ -72,7 +64,7 @@ def test_a_file_tells_its_job_and_type(client: Client) -> None:
 )
 def test_what_something_does_not_have_is_enodata(client: Client, path: str, names: list[str]) -> None:
     for name in names:
-        assert error_of(lambda name=name: client.get(path, name)) == errno.ENODATA  # type: ignore[misc]
+        assert error_of(lambda name=name: client.get(path, name)) == errno.ENODATA
 
 
 def test_none_is_ever_listed(client: Client) -> None:
@@ -178,7 +170,9 @@ def test_what_is_not_understood_is_einval_and_changes_nothing(
     assert client.get("job", "status") == "running"
 
 
-@pytest.mark.parametrize("value", ["", "-1", "nan", "inf", "-inf", "1e400", "1e300", "x", "１２", str(MAX_RETENTION_HOURS + 1)])
+@pytest.mark.parametrize(
+    "value", ["", "-1", "nan", "inf", "-inf", "1e400", "1e300", "x", "１２", str(MAX_RETENTION_HOURS + 1)]
+)
 def test_a_retention_that_nobody_can_mean_is_refused(client: Client, value: str) -> None:
     """1e300 hours in nanoseconds is no number any more, and would have ended the reaper."""
     assert error_of(lambda: client.set("job", "retention_hours", value)) == errno.EINVAL
@@ -201,7 +195,7 @@ def test_a_name_of_any_bytes_is_einval_to_set_and_enodata_to_get(client: Client)
 @pytest.mark.parametrize("name", ["job_id", "files", "bytes", "temp_files", "temp_bytes"])
 def test_what_lffs_alone_knows_nobody_sets(client: Client, name: str) -> None:
     for caller in (ROOT, OWNER):
-        assert error_of(lambda caller=caller: client.set("job", name, "1", caller)) == errno.EPERM  # type: ignore[misc]
+        assert error_of(lambda caller=caller: client.set("job", name, "1", caller)) == errno.EPERM
     assert error_of(lambda: client.unset("job", name)) == errno.EPERM
 
 
@@ -214,7 +208,8 @@ def test_a_files_job_is_not_set_either(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("status", "completed"), ("job_type", "long_form"), ("retention_hours", "1"), ("debug", "1")]
+    ("name", "value"),
+    [("status", "completed"), ("job_type", "long_form"), ("retention_hours", "1"), ("debug", "1")],
 )
 def test_only_the_owner_or_root_sets_what_a_job_does(client: Client, name: str, value: str) -> None:
     assert error_of(lambda: client.set("job", name, value, STRANGER)) == errno.EPERM
@@ -326,7 +321,4 @@ def test_no_name_and_no_value_is_answered_by_anything_but_an_errno(
             lambda: client.fs.getxattr(number, b"user.lffs." + name),  # noqa: B023
             lambda: client.fs.removexattr(number, b"user.lffs." + name, OWNER),  # noqa: B023
         ):
-            try:
-                call()
-            except (OSError, LffsError) as exc:
-                assert exc.errno in (errno.EINVAL, errno.ENODATA, errno.EPERM)
+            assert error_of(call) in (0, errno.EINVAL, errno.ENODATA, errno.EPERM)

@@ -4,7 +4,6 @@ import dataclasses
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -19,7 +18,21 @@ from lffs.jobs import JobRoots
 from lffs.manifest.records import Creator, Entry, Job
 from lffs.manifest.scan import walk_below, walk_jobs
 from lffs.model import EntryKind, EntryOrigin, FileType, JobStatus
-from tests.stores import NOW_NS, Client, fast_directory, make_entry, make_identity, make_settings, opened, problems, tree, until_killed
+from tests.stores import (
+    NOW_NS,
+    Client,
+    fast_directory,
+    fill,
+    make_entry,
+    make_identity,
+    make_room,
+    make_settings,
+    opened,
+    problems,
+    tree,
+    until_full,
+    until_killed,
+)
 
 NAMES = ["a", "b", "c.tmp", "d.mkv", "é"]
 paths = st.lists(st.sampled_from(NAMES), min_size=1, max_size=4).map("/".join)
@@ -54,9 +67,14 @@ def walked(top: Path, roots: list[str]) -> dict[str, set[str]]:
         os.close(descriptor)
 
 
-@given(wanted=trees, roots=st.lists(st.sampled_from(["*", "*/*", "a", "a/*", "b/c.tmp"]), min_size=1, unique=True))
+@given(
+    wanted=trees,
+    roots=st.lists(st.sampled_from(["*", "*/*", "a", "a/*", "b/c.tmp"]), min_size=1, unique=True),
+)
 @settings(deadline=None)
-def test_a_walk_finds_every_job_with_all_that_is_below(wanted: dict[str, bytes | None], roots: list[str]) -> None:
+def test_a_walk_finds_every_job_with_all_that_is_below(
+    wanted: dict[str, bytes | None], roots: list[str]
+) -> None:
     with fast_directory() as top:
         make_tree(top, wanted)
         on_disk = tree(top)
@@ -101,15 +119,16 @@ def job_of(backing: Backing, path: bytes = b"job") -> Job:
     return job
 
 
+DAMAGES = ["forget entry", "invent entry", "swap identity", "forget directory", "invent directory"]
+DAMAGES += ["forget job", "invent job"]
 numbers = st.integers(0, 10**6)
 damages = st.lists(
     st.tuples(
-        st.sampled_from(["forget entry", "invent entry", "swap identity", "forget directory", "invent directory",
-                         "forget job", "invent job"]),
+        st.sampled_from(DAMAGES),
         numbers,
     ),
     max_size=8,
-)  # fmt: skip
+)
 
 
 def damage(backing: Backing, what: str, number: int) -> None:
@@ -169,7 +188,11 @@ def test_whatever_was_damaged_reconciling_leaves_nothing_to_find(
                 }
 
 
-@given(wanted=trees, what=st.sampled_from(["forget entry", "invent entry", "swap identity", "invent directory"]), number=numbers)
+@given(
+    wanted=trees,
+    what=st.sampled_from(["forget entry", "invent entry", "swap identity", "invent directory"]),
+    number=numbers,
+)
 @settings(deadline=None)
 def test_whatever_differs_is_said(wanted: dict[str, bytes | None], what: str, number: int) -> None:
     with fast_directory() as top:
@@ -288,25 +311,29 @@ def test_a_clean_end_needs_no_scan_and_an_unclean_one_does(tmp_path: Path) -> No
         assert entry_of(backing, b"beside").path == b"beside"
 
 
+WITHOUT_BACKUPS = make_settings(manifest={"backups": 0})
+
+
 def test_a_lost_store_is_kept_and_everything_is_marked_rebuilt(tmp_path: Path) -> None:
-    with opened(tmp_path) as backing:
+    with opened(tmp_path, WITHOUT_BACKUPS) as backing:
         client = Client(backing)
         client.mkdir("job")
         client.write("job/a.tmp")
         client.fs.close()
     (tmp_path / ".lffs/manifest.db").write_bytes(b"rubbish" * 1000)
-    with opened(tmp_path) as backing:
+    with opened(tmp_path, WITHOUT_BACKUPS) as backing:
         assert entry_of(backing, b"a.tmp").origin is EntryOrigin.REBUILT
         client = Client(backing)
         client.set("job", "status", "completed")
         assert client.list("job") == ["a.tmp"]
         client.fs.close()
-    assert (tmp_path / ".lffs/manifest.db.damaged").read_bytes() == b"rubbish" * 1000
+    (kept,) = (tmp_path / ".lffs/damaged").glob("*/manifest.db")
+    assert kept.read_bytes() == b"rubbish" * 1000
 
 
 def test_a_store_whose_pages_are_damaged_is_rebuilt_too(tmp_path: Path) -> None:
     """The header may be whole where the rest is not."""
-    with opened(tmp_path) as backing:
+    with opened(tmp_path, WITHOUT_BACKUPS) as backing:
         client = Client(backing)
         client.mkdir("job")
         for number in range(200):
@@ -317,7 +344,7 @@ def test_a_store_whose_pages_are_damaged_is_rebuilt_too(tmp_path: Path) -> None:
     for start in range(8192, len(content), 4096):
         content[start : start + 2048] = os.urandom(2048)
     path.write_bytes(bytes(content))
-    with opened(tmp_path) as backing:
+    with opened(tmp_path, WITHOUT_BACKUPS) as backing:
         assert entry_of(backing, b"7.tmp").origin is EntryOrigin.REBUILT
         assert problems(backing) == {}
 
@@ -408,9 +435,9 @@ def test_the_owner_stands_for_whoever_made_what_was_found(tmp_path: Path) -> Non
 
 
 def test_two_can_not_have_one_store(tmp_path: Path) -> None:
-    with opened(tmp_path), pytest.raises(StoreInUseError, match=f"process {os.getpid()}"):
-        with opened(tmp_path):
-            pass
+    in_use = pytest.raises(StoreInUseError, match=f"process {os.getpid()}")
+    with opened(tmp_path), in_use, opened(tmp_path):
+        pass
 
 
 def test_with_room_again_a_scan_finds_what_a_full_disk_lost(tmp_path: Path) -> None:
@@ -419,31 +446,29 @@ def test_with_room_again_a_scan_finds_what_a_full_disk_lost(tmp_path: Path) -> N
         client.mkdir("job")
         client.write("job/first")
         backing.store.commit()
-        fill(backing)
+        fill(backing.store)
         made = ["first"]
         while not backing.store.lost_writes:
             made.append(f"{len(made)}" + "x" * 200)
             client.write(f"job/{made[-1]}")  # the program never hears of it
         assert client.list("job") == sorted(made)
-        make_room(backing)
+        make_room(backing.store)
         backing.store.lost_writes = False
         backing.reconcile()
         assert problems(backing) == {}
-        assert {entry.origin for entry in backing.store.entries(job_of(backing).number)} == {EntryOrigin.RECORDED}
+        assert {entry.origin for entry in backing.store.entries(job_of(backing).number)} == {
+            EntryOrigin.RECORDED
+        }
 
 
 def test_a_directory_that_could_not_be_recorded_was_not_made(tmp_path: Path) -> None:
     """A lazy one is in the store or nowhere; mkdir said that the disk is full."""
     with opened(tmp_path) as backing:
         client = Client(backing)
-        fill(backing)
-        number = 0
-        with pytest.raises(Exception, match="full"):
-            while True:
-                number += 1
-                client.mkdir(f"{number}" + "x" * 200)
+        fill(backing.store)
+        number = until_full(lambda number: client.mkdir(f"{number}" + "x" * 200))
         shown = client.list()
-        make_room(backing)
+        make_room(backing.store)
         assert [job.id for job in backing.jobs.live()] == shown
         assert len(shown) == number - 1
         client.mkdir("later")
@@ -452,14 +477,3 @@ def test_a_directory_that_could_not_be_recorded_was_not_made(tmp_path: Path) -> 
     with opened(tmp_path) as backing:
         assert Client(backing).list() == sorted([*shown, "later_processing"])
         assert problems(backing) == {}
-
-
-def fill(backing: Backing) -> None:
-    connection: Any = backing.store._db
-    (pages,) = connection.execute("PRAGMA page_count").fetchone()
-    connection.execute(f"PRAGMA max_page_count = {pages}")
-
-
-def make_room(backing: Backing) -> None:
-    connection: Any = backing.store._db
-    connection.execute("PRAGMA max_page_count = 1000000")

@@ -1,7 +1,6 @@
-"""Every row comes back as it went in, a kill loses no commit, and a full disk or a newer store costs nothing."""
+"""Rows come back as they went in; a kill loses no commit, a full disk or a newer store costs nothing."""
 
 import dataclasses
-import errno
 import os
 import shutil
 import sqlite3
@@ -28,13 +27,13 @@ from lffs.manifest.records import (
 )
 from lffs.manifest.store import VERSION, Store
 from lffs.model import EntryKind, EntryOrigin, FileIdentity, FileType, JobStatus, JobType
-from tests.stores import NOW_NS, make_entry, make_identity, make_job
+from tests.stores import NOW_NS, fill, make_entry, make_identity, make_job, make_room, until_full
 
 # Any bytes that a path may have, those that SQLite, JSON or a glob could stumble over among them.
 names = st.binary(min_size=1, max_size=12).filter(lambda name: b"/" not in name and b"\0" not in name)
-paths = st.lists(names | st.sampled_from([b"\xff", b"%", b"_", b"*", b"'", b"0", b"a"]), min_size=1, max_size=4).map(
-    b"/".join
-)
+paths = st.lists(
+    names | st.sampled_from([b"\xff", b"%", b"_", b"*", b"'", b"0", b"a"]), min_size=1, max_size=4
+).map(b"/".join)
 big = st.integers(0, 2**63 - 1)
 moments = st.integers(-(2**62), 2**62)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=15)
@@ -79,7 +78,8 @@ round_trip = settings(
 @round_trip
 @given(rows=st.lists(entries, max_size=8, unique_by=lambda entry: (entry.job, entry.path)))
 def test_entries_come_back_by_path(store: Store, rows: list[Entry]) -> None:
-    store.forget_job(1), store.forget_job(2), store.forget_job(3)
+    for job in (1, 2, 3):
+        store.forget_job(job)
     for row in rows:
         store.add_entry(row)
     for job in (1, 2, 3):
@@ -125,7 +125,14 @@ def test_directories_come_back(store: Store, row: Directory, other: Directory) -
 
 
 @round_trip
-@given(row=entries, name=paths, reason=st.sampled_from(HideReason), hidden_ns=moments, kept=hours, held=st.booleans())
+@given(
+    row=entries,
+    name=paths,
+    reason=st.sampled_from(HideReason),
+    hidden_ns=moments,
+    kept=hours,
+    held=st.booleans(),
+)
 def test_hidden_files_come_back(
     store: Store, row: Entry, name: bytes, reason: HideReason, hidden_ns: int, kept: float, held: bool
 ) -> None:
@@ -135,7 +142,11 @@ def test_hidden_files_come_back(
     assert (one.entry, one.name, one.reason, one.retention_hours, one.held) == (row, name, reason, kept, held)
     assert store.trash() == store.trash(row.job) == store.trash_at(row.job, row.path) == [one]
     changed = dataclasses.replace(
-        one, name=name + b".~1~", hidden_ns=hidden_ns + 1, held=not held, entry=dataclasses.replace(row, size=5)
+        one,
+        name=name + b".~1~",
+        hidden_ns=hidden_ns + 1,
+        held=not held,
+        entry=dataclasses.replace(row, size=5),
     )
     store.update_trash(changed)
     assert store.trash() == [changed]
@@ -200,7 +211,9 @@ def test_the_size_of_one_name_changes(store: Store) -> None:
 
 @round_trip
 @given(known=st.lists(paths, max_size=8, unique=True), old=paths, new=paths)
-def test_directories_move_with_what_is_below(store: Store, known: list[bytes], old: bytes, new: bytes) -> None:
+def test_directories_move_with_what_is_below(
+    store: Store, known: list[bytes], old: bytes, new: bytes
+) -> None:
     for row in store.directories():
         store.remove_directory(row.path)
     expected = set()
@@ -295,24 +308,8 @@ def test_only_its_owner_reads_the_store(tmp_path: Path) -> None:
 # -- a full disk ------------------------------------------------------------------------------------
 
 
-def fill(store: Store) -> None:
-    """Let the database not grow any further, as a full disk would."""
-    (pages,) = store._db.execute("PRAGMA page_count").fetchone()
-    store._db.execute(f"PRAGMA max_page_count = {pages}")
-
-
-def make_room(store: Store) -> None:
-    store._db.execute("PRAGMA max_page_count = 1000000")
-
-
-def record_until_full(store: Store) -> int:
-    number = 0
-    with pytest.raises(StoreError) as caught:
-        while True:
-            store.add_entry(make_entry(b"%d" % number + b"x" * 500))
-            number += 1
-    assert caught.value.errno == errno.ENOSPC
-    return number
+def record_until_full(store: Store) -> None:
+    until_full(lambda number: store.add_entry(make_entry(b"%d" % number + b"x" * 500)))
 
 
 def test_a_full_disk_is_enospc_and_the_loss_is_known(store: Store) -> None:
@@ -349,11 +346,7 @@ def test_a_record_can_be_dropped_on_a_full_disk(store: Store) -> None:
 def test_a_mark_that_could_not_be_kept_does_not_hold(store: Store) -> None:
     """Who set it was told that it failed."""
     fill(store)
-    number = 0
-    with pytest.raises(StoreError):
-        while True:
-            number += 1
-            store.set_mark(make_identity(number), Mark(keep=True))
+    number = until_full(lambda number: store.set_mark(make_identity(number), Mark(keep=True)))
     assert store.mark(make_identity(number)) == NO_MARK
     assert store.mark(make_identity(1)) == NO_MARK  # rolled back with the rest of its group
 

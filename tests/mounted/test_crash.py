@@ -125,9 +125,7 @@ def write_until_killed(mounted: Mounted, round_: int, after_s: float) -> Promise
         assert writer.stdout is not None
         lines.extend(line for line in writer.stdout if line.endswith(b"\n"))
 
-    listeners = [
-        threading.Thread(target=listen, args=pair) for pair in zip(writers, heard, strict=True)
-    ]
+    listeners = [threading.Thread(target=listen, args=pair) for pair in zip(writers, heard, strict=True)]
     for listener in listeners:
         listener.start()
     eventually(lambda: all(len(lines) > 20 for lines in heard), "all of them write")

@@ -69,7 +69,9 @@ def put(path: Path, size: int) -> None:
 # -- a full disk ------------------------------------------------------------------------------------
 
 
-def test_a_full_disk_reaches_the_writer_and_the_rest_works(mount_small: Callable[..., Mounted], small_disk: Path) -> None:
+def test_a_full_disk_reaches_the_writer_and_the_rest_works(
+    mount_small: Callable[..., Mounted], small_disk: Path
+) -> None:
     mounted = mount_small()
     top = mounted.path / "job"
     top.mkdir()
@@ -92,7 +94,9 @@ def test_a_full_disk_reaches_the_writer_and_the_rest_works(mount_small: Callable
     assert set(os.listdir(top)) == {"x.txt", "after.txt"}
 
 
-def test_unlink_works_on_a_full_disk_and_frees_it(mount_small: Callable[..., Mounted], small_disk: Path) -> None:
+def test_unlink_works_on_a_full_disk_and_frees_it(
+    mount_small: Callable[..., Mounted], small_disk: Path
+) -> None:
     mounted = mount_small("cleanup: {keep_unlinked: [temp_audio]}\n")
     top = mounted.path / "job"
     top.mkdir()
@@ -106,14 +110,16 @@ def test_unlink_works_on_a_full_disk_and_frees_it(mount_small: Callable[..., Mou
     put(top / "again", 4096)
 
 
-def test_the_manifest_recovers_when_there_is_room(mount_small: Callable[..., Mounted], small_disk: Path) -> None:
+def test_the_manifest_recovers_when_there_is_room(
+    mount_small: Callable[..., Mounted], small_disk: Path
+) -> None:
     mounted = mount_small()
     top = mounted.path / "job"
     top.mkdir()
     put(top / "first", 0)
     ballast = fill(small_disk)
     made = set()
-    for number in range(3000):  # empty files need no block, their records do
+    for number in range(700):  # empty files need no block, their records do
         name = f"temp_{number}.wav" if number % 2 else f"f{number}.txt"
         try:
             (top / name).touch()
@@ -121,6 +127,7 @@ def test_the_manifest_recovers_when_there_is_room(mount_small: Callable[..., Mou
             assert exc.errno == errno.ENOSPC
             break
         made.add(name)
+    eventually(lambda: "full" in mounted.log(), "it was said that records can't be kept")
     ballast.unlink()
     put(top / "last", 0)
     eventually(lambda: not mounted.admin.health()["lost_writes"], "the records have room again")
@@ -162,7 +169,9 @@ def test_a_status_set_on_a_full_disk_is_done_or_refused_whole(
     assert os.listdir(top) == ["x.txt"]
 
 
-def test_what_keep_unlinked_kept_goes_first_when_the_disk_is_full(mount_small: Callable[..., Mounted]) -> None:
+def test_what_keep_unlinked_kept_goes_first_when_the_disk_is_full(
+    mount_small: Callable[..., Mounted],
+) -> None:
     mounted = mount_small("cleanup: {keep_unlinked: [temp_video]}\n")
     top = mounted.path / "job"
     top.mkdir()
@@ -231,7 +240,7 @@ def test_a_disk_that_became_read_only_says_so_and_the_daemon_lives(
             assert caught.value.errno == errno.EROFS
         assert (top / "x.txt").read_bytes() == bytes(10)
         mounted.set_status("job", "completed")  # what can't be moved stays in view
-        assert set(os.listdir(top)) == {"x.txt", "temp_a.wav", "lazy"}
+        assert set(os.listdir(top)) == {"x.txt", "temp_a.wav"}
         assert "cannot hide temp_a.wav: " in mounted.log()
     finally:
         subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
@@ -239,7 +248,9 @@ def test_a_disk_that_became_read_only_says_so_and_the_daemon_lives(
     assert os.listdir(top) == ["x.txt"]
 
 
-def test_a_backing_store_that_is_read_only_from_the_start_is_a_clear_error(small_disk: Path, tmp_path: Path) -> None:
+def test_a_backing_store_that_is_read_only_from_the_start_is_a_clear_error(
+    small_disk: Path, tmp_path: Path
+) -> None:
     (small_disk / "backing").mkdir()
     (tmp_path / "mnt").mkdir()
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
@@ -290,18 +301,18 @@ def test_a_job_id_with_dots_is_refused_by_name(mounted: Mounted) -> None:
 
 def test_a_daemon_with_few_descriptors_serves_many_directories(tmp_path: Path) -> None:
     mounted = Mounted(tmp_path)
-    mounted.prefix = ["prlimit", "--nofile=192"]
+    mounted.prefix = ["prlimit", "--nofile=128"]
     mounted.start()
     try:
         top = mounted.path / "job"
-        for number in range(300):
+        for number in range(150):
             directory = top / f"d{number}"
             directory.mkdir(parents=True)
             (directory / "temp_a.wav").touch()
             (directory / "x.txt").touch()
-        assert len(tree(top, directories=False)) == 600
-        mounted.set_status("job", "completed")
         assert len(tree(top, directories=False)) == 300
+        mounted.set_status("job", "completed")
+        assert len(tree(top, directories=False)) == 150
         mounted.set_status("job", "running")
         shutil.rmtree(top)
         mounted.verify()

@@ -103,7 +103,13 @@ def test_every_file_has_the_type_that_its_name_says(shared: Mounted, job: str) -
 
 
 def test_directories_left_empty_vanish_from_view_and_backing(shared: Mounted, job: str) -> None:
-    write(shared.path / job, "ko/slides/f.png", "ko/slides/deep/er/temp_a.wav", "ko/shorts/x.mkv", "de/temp_z.srt")
+    write(
+        shared.path / job,
+        "ko/slides/f.png",
+        "ko/slides/deep/er/temp_a.wav",
+        "ko/shorts/x.mkv",
+        "de/temp_z.srt",
+    )
     (shared.path / job / "never" / "filled").mkdir(parents=True)
     (shared.path / job / "ko" / "pinned").mkdir()
     os.setxattr(shared.path / job / "ko" / "pinned", "user.lffs.keep", b"1")
@@ -386,13 +392,20 @@ def test_a_process_standing_in_a_directory_that_vanishes_lives_on(shared: Mounte
         shared.set_status(job, "running")
         assert (top / "ko/slides/temp_a.png").exists()
         write(top, "ko/slides/new.png", "lazy/new")
-        assert tree(top, directories=False) == {"ko/slides/temp_a.png", "ko/slides/new.png", "lazy/new", "x.txt"}
+        assert tree(top, directories=False) == {
+            "ko/slides/temp_a.png",
+            "ko/slides/new.png",
+            "lazy/new",
+            "x.txt",
+        }
     finally:
         os.close(real)
         os.close(lazy)
 
 
-def test_a_file_open_for_writing_is_hidden_with_what_its_writer_still_writes(shared: Mounted, job: str) -> None:
+def test_a_file_open_for_writing_is_hidden_with_what_its_writer_still_writes(
+    shared: Mounted, job: str
+) -> None:
     top = shared.path / job
     top.mkdir()
     with open(top / "temp_a.wav", "wb") as writer:
@@ -579,7 +592,9 @@ def test_what_comes_back_makes_again_the_parents_that_were_removed_since(shared:
     assert os.getxattr(top / "ko" / "deep", "user.color") == b"blue"
 
 
-def test_an_empty_directory_does_not_come_back_where_its_parent_was_removed(shared: Mounted, job: str) -> None:
+def test_an_empty_directory_does_not_come_back_where_its_parent_was_removed(
+    shared: Mounted, job: str
+) -> None:
     top = shared.path / job
     write(top, "ko/x.txt", "y.txt")
     (top / "ko" / "empty").mkdir()
@@ -643,7 +658,11 @@ def test_two_setters_at_once_leave_one_whole_result(shared: Mounted, job: str) -
     top = shared.path / job
     finals = write(top, *(f"f{number}.txt" for number in range(20)))
     temporaries = write(top, *(f"temp_{number}.wav" for number in range(60)))
-    command = [sys.executable, "-c", "import os, sys; os.setxattr(sys.argv[1], 'user.lffs.status', sys.argv[2].encode())"]
+    command = [
+        sys.executable,
+        "-c",
+        "import os, sys; os.setxattr(sys.argv[1], 'user.lffs.status', sys.argv[2].encode())",
+    ]
     for _ in range(3):
         setters = [subprocess.Popen([*command, top, status]) for status in ("completed", "running")]
         assert [setter.wait() for setter in setters] == [0, 0]
@@ -800,7 +819,9 @@ def test_one_of_two_names_unlinked_is_kept_and_the_other_works_on(keeping: Mount
     assert (top / "temp_a.mkv").stat().st_nlink == 3
 
 
-def test_an_adopted_file_that_the_pipeline_unlinks_goes_with_its_job(make_mount: Callable[..., Mounted]) -> None:
+def test_an_adopted_file_that_the_pipeline_unlinks_goes_with_its_job(
+    make_mount: Callable[..., Mounted],
+) -> None:
     mounted = make_mount(KEEPING)
     write(mounted.path / "job", "x.txt")
     write(mounted.backing / "job", "temp_a.wav")

@@ -81,7 +81,12 @@ def test_the_manifest_has_the_keys_of_the_contract(shared: Mounted, job: str) ->
         "debug_mode_disables": True,
     }
     one = found["entries"]["ko/slides/a.png"]
-    assert {"type": "temp_slide", "size": len("ko/slides/a.png"), "state": "present", "kind": "file"}.items() <= one.items()
+    assert {
+        "type": "temp_slide",
+        "size": len("ko/slides/a.png"),
+        "state": "present",
+        "kind": "file",
+    }.items() <= one.items()
     for text in (found["created_at"], found["updated_at"], one["created_at"]):
         moment = datetime.datetime.fromisoformat(text)
         assert moment.utcoffset() == datetime.timedelta(0)
@@ -154,7 +159,9 @@ def test_a_hidden_file_has_the_size_that_it_had(shared: Mounted, job: str) -> No
     top.mkdir()
     (top / "temp_a.wav").write_bytes(bytes(777))
     shared.set_status(job, "completed")
-    assert entry(shared, job, "temp_a.wav") | {"state": "hidden", "size": 777} == entry(shared, job, "temp_a.wav")
+    assert entry(shared, job, "temp_a.wav") | {"state": "hidden", "size": 777} == entry(
+        shared, job, "temp_a.wav"
+    )
 
 
 def test_a_job_is_created_by_its_directory_and_running_from_its_first_file(shared: Mounted, job: str) -> None:
@@ -255,7 +262,9 @@ def test_a_file_moved_to_another_job_is_typed_anew_and_leaves_the_first(shared: 
     }  # fmt: skip
 
 
-def test_what_leaves_all_jobs_is_dropped_and_what_comes_in_is_recorded(make_mount: Callable[..., Mounted]) -> None:
+def test_what_leaves_all_jobs_is_dropped_and_what_comes_in_is_recorded(
+    make_mount: Callable[..., Mounted],
+) -> None:
     mounted = make_mount('jobs: {roots: ["*/*"]}\n')
     write(mounted.path / "S" / "E", "x.txt", "d/temp_a.wav")
     (mounted.path / "S" / "E" / "x.txt").rename(mounted.path / "x.txt")
@@ -369,7 +378,9 @@ def test_a_job_that_appears_beside_lffs_is_adopted_whole(shared: Mounted, job: s
     assert shared.manifest(job)["adopted"]
 
 
-def test_what_vanished_beside_lffs_is_missing_and_never_another_file(make_mount: Callable[..., Mounted]) -> None:
+def test_what_vanished_beside_lffs_is_missing_and_never_another_file(
+    make_mount: Callable[..., Mounted],
+) -> None:
     mounted = make_mount(verify=False)
     write(mounted.path / "job", "x.txt", "y.txt")
     (mounted.backing / "job" / "x.txt").unlink()

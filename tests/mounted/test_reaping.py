@@ -271,7 +271,9 @@ def test_a_file_that_a_process_writes_beside_lffs_is_not_deleted_under_it(shared
 # -- failed jobs --------------------------------------------------------------------------------------
 
 
-def test_failed_retention_releases_a_failed_job_and_leaves_its_status(make_mount: Callable[..., Mounted]) -> None:
+def test_failed_retention_releases_a_failed_job_and_leaves_its_status(
+    make_mount: Callable[..., Mounted],
+) -> None:
     mounted = make_mount("cleanup: {failed_retention_hours: 10, keep_unlinked: [temp_audio]}\n")
     top = mounted.path / "job"
     write(top, "ko/temp_a.srt", "x.txt", "temp_b.wav", "temp_kept.srt")
@@ -306,7 +308,9 @@ def reaping(mounted: Mounted) -> str:
     return str(mounted.admin.health()["reaping"])
 
 
-def test_a_clock_that_jumps_ahead_holds_the_reaper_until_it_is_back(make_mount: Callable[..., Mounted]) -> None:
+def test_a_clock_that_jumps_ahead_holds_the_reaper_until_it_is_back(
+    make_mount: Callable[..., Mounted],
+) -> None:
     mounted = make_mount()
     write(mounted.path / "waker", "x.txt")
     write(mounted.path / "job", "temp_a.srt")
@@ -463,7 +467,10 @@ def test_the_trash_of_a_removed_job_stays_for_its_retention(shared: Mounted, job
     shared.set_status(job, "running")
     assert tree(top) == {"y.txt"}
     pass_time(shared, 23)
-    assert [one["status"] for one in shared.admin.jobs(None, True) if one["id"] == job] == ["removed", "running"]
+    assert [one["status"] for one in shared.admin.jobs(None, True) if one["id"] == job] == [
+        "removed",
+        "running",
+    ]
     assert "temp_a.srt" in shared.in_trash()
     pass_time(shared, 2)
     assert row(shared, job)["status"] == "running"
@@ -484,7 +491,9 @@ def test_the_trash_of_a_removed_failed_job_stays_for_its_retention(shared: Mount
 # -- restarts -----------------------------------------------------------------------------------------------
 
 
-def test_what_is_due_while_nothing_runs_is_reaped_at_the_next_start(make_mount: Callable[..., Mounted]) -> None:
+def test_what_is_due_while_nothing_runs_is_reaped_at_the_next_start(
+    make_mount: Callable[..., Mounted],
+) -> None:
     mounted = make_mount()
     write(mounted.path / "job", "temp_a.srt", "x.txt")
     mounted.set_status("job", "completed")
@@ -565,7 +574,9 @@ def test_min_free_overriding_retention_takes_the_oldest_until_there_is_room(
     small_disk: Path, tmp_path: Path
 ) -> None:
     mounted = Mounted(
-        tmp_path, "cleanup: {min_free: 8MiB, min_free_overrides_retention: true}\n", backing=small_disk / "backing"
+        tmp_path,
+        "cleanup: {min_free: 8MiB, min_free_overrides_retention: true}\n",
+        backing=small_disk / "backing",
     )
     mounted.start()
     try:
@@ -574,7 +585,9 @@ def test_min_free_overriding_retention_takes_the_oldest_until_there_is_room(
             (mounted.path / f"job{number}" / "temp_a.mkv").write_bytes(bytes(3 << 20))
             mounted.set_status(f"job{number}", "completed")
         mounted.reload()
-        eventually(lambda: len(mounted.in_trash()) < 3 or os.statvfs(small_disk).f_bavail * 4096 > 8 << 20, "room")
+        eventually(
+            lambda: len(mounted.in_trash()) < 3 or os.statvfs(small_disk).f_bavail * 4096 > 8 << 20, "room"
+        )
         eventually(lambda: hidden_of(mounted, "job0") == set(), "the oldest went")
         assert hidden_of(mounted, "job2") == {"temp_a.mkv"}
         assert "removed" in mounted.states("job0").values()
