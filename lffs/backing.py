@@ -367,6 +367,8 @@ class Backing:
         recorded = {}
         for one in self.store.trash():
             recorded[one.entry.job, one.name] = one
+            if self.trash.is_claimed(one):
+                continue  # a thread is deleting it just now: gone already, recorded as yet
             if self.trash.identity(one.entry.job, one.name) != one.entry.identity:
                 found.corrupt.append(
                     f"{export.text(one.name)}: recorded as hidden, not (or another file) in the trash"
@@ -505,6 +507,7 @@ def _close(backing: Backing) -> None:
         backing.export_changed()
         if backing.backups.is_due(now_ns):
             backing.backups.make_now(now_ns)
+        backing.backups.note_changes()
     finally:
         store.close(clean=True)
     if store.lost_writes or store.is_damaged:

@@ -69,8 +69,9 @@ class ManifestTracker:
         """Drop a file from the manifest, and tell whether it was in it.
 
         For a file that the program deleted, or one that cleanup is to keep its hands off: the file
-        itself is not touched.  (A mount records all that there is: there it becomes an adopted one.)  A directory that is gone goes with all that was below it; one that is
-        still there raises InvalidPathError.
+        itself is not touched.  (A mount records all that there is: there it becomes an adopted one.)  A
+        directory that is gone goes with all that was below it; one that is still there raises
+        InvalidPathError.
         """
         check_job_id(job_id)
         with self._open() as session:

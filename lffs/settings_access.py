@@ -6,6 +6,7 @@ functions answer for this process; a mounted store goes by the configuration of 
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lffs.model import FileType, JobType, StatusNames
@@ -22,7 +23,7 @@ class _Process:
     def __init__(self) -> None:
         self.loaded: LoadedSettings | None = None
         self.is_installed = False  # by use_settings, not by a first question
-        self.file: str | None = None
+        self.file: Path | None = None
         self.overrides: dict[str, object] = {}
 
 
@@ -35,12 +36,15 @@ def use_settings(
     """Load *file* (YAML, or a profile's name such as ``langflix``) for this process and return it.
 
     The environment goes before the file, *overrides* (dotted key → value) before both.  Stores that
-    this process opens go by it from now on.  Raises ConfigError, and the settings so far stay.
+    this process opens go by it from now on.  Raises UsageError where there is no such file and
+    ConfigError for mistakes in it; the settings so far stay then.
     """
-    name = None if file is None else os.fspath(file)
+    from lffs.mounting import find_config
+
+    found = find_config(None if file is None else os.fspath(file))
     given = dict(overrides or {})
-    loaded = _load(name, given)
-    _process.loaded, _process.file, _process.overrides = loaded, name, given
+    loaded = _load(found, given)
+    _process.loaded, _process.file, _process.overrides = loaded, found, given
     _process.is_installed = True
     return loaded.settings
 
@@ -57,11 +61,10 @@ def forget_settings() -> None:
     _process.is_installed = False
 
 
-def _load(file: str | None, overrides: Mapping[str, object]) -> "LoadedSettings":
+def _load(file: Path | None, overrides: Mapping[str, object]) -> "LoadedSettings":
     from lffs.config import load_settings  # pydantic, a fifth of a second
-    from lffs.mounting import find_config
 
-    return load_settings(find_config(file), os.environ, overrides)
+    return load_settings(file, os.environ, overrides)
 
 
 def current_settings() -> "Settings":

@@ -31,8 +31,58 @@ def make_job(job_id: str, status: str = "running", **changes: object) -> JsonObj
     return row | changes
 
 
+class _Unasked:
+    """The calls that are tested on real stores alone."""
+
+    def clean(
+        self,
+        job: str | None,
+        pattern: str | None,
+        older_than_s: float | None,
+        types: list[str] | None,
+        dry_run: bool,
+    ) -> JsonObject:
+        raise NotImplementedError
+
+    def restore(self, job: str, paths: list[str]) -> JsonObject:
+        raise NotImplementedError
+
+    def explain(self, path: str) -> JsonObject:
+        raise NotImplementedError
+
+    def expiring(self, within_s: float) -> list[JsonObject]:
+        raise NotImplementedError
+
+    def start_job(self, job: str, job_type: str) -> str:
+        raise NotImplementedError
+
+    def complete_job(self, job: str, success: bool) -> JsonObject:
+        raise NotImplementedError
+
+    def cleanup_job(self, job: str, preserve_on_failure: bool) -> JsonObject:
+        raise NotImplementedError
+
+    def reap(self) -> JsonObject:
+        raise NotImplementedError
+
+    def add_file(self, job: str, path: str, file_type: str) -> None:
+        raise NotImplementedError
+
+    def add_directory(self, job: str, path: str, dir_type: str) -> None:
+        raise NotImplementedError
+
+    def remove_from_manifest(self, job: str, path: str) -> bool:
+        raise NotImplementedError
+
+    def export(self, job: str) -> str:
+        raise NotImplementedError
+
+    def config(self) -> JsonObject:
+        raise NotImplementedError
+
+
 @dataclass
-class FakeAdmin:
+class FakeAdmin(_Unasked):
     """AdminApi over a dict of jobs."""
 
     rows: dict[str, JsonObject] = field(default_factory=dict)

@@ -194,9 +194,8 @@ class Mounted:
 
     def verify(self) -> None:
         """Fail unless every manifest agrees with the disk."""
-        assert self.admin.verify() == {
-            "ok": True, "missing": [], "phantom": [], "corrupt": [], "unowned": [],
-        }  # fmt: skip
+        found = self.admin.verify()
+        assert found == {"ok": True, "missing": [], "phantom": [], "corrupt": [], "unowned": []}, found
 
     def in_backing(self) -> set[str]:
         """Return what lies in the backing store, lffs's own directory left out."""

@@ -8,15 +8,17 @@ from typing import Any, Protocol
 
 from lffs.config import Settings
 from lffs.session import Session, open_store
-from tests.harness import Mounted
 from tests.stores import FakeClock
 
 
 class Place(Protocol):
     """A store whose clock the test sets; ``path`` is what the library is given and programs write to."""
 
-    path: Path
-    backing: Path
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def backing(self) -> Path: ...
 
     def advance(self, hours: float) -> None: ...
 
@@ -54,5 +56,3 @@ def unmounted(path: Path, settings: Settings | None = None) -> Iterator[Unmounte
     clock = FakeClock()
     with open_store(path, settings or Settings(), clock=clock) as session:
         yield Unmounted(path, session, clock)
-
-

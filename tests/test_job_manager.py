@@ -91,7 +91,9 @@ def test_a_job_goes_by_its_listed_name_too(place: Place, job_id: str) -> None:
     assert found.job_id == job_id
 
 
-@pytest.mark.parametrize("wrong", ["", "/", "/abs", "..", "../x", "a/../b", ".", "a//b", "a/", "a\0b", ".lffs"])
+@pytest.mark.parametrize(
+    "wrong", ["", "/", "/abs", "..", "../x", "a/../b", ".", "a//b", "a/", "a\0b", ".lffs"]
+)
 def test_an_id_that_can_be_none_is_refused(place: Place, wrong: str) -> None:
     jobs = JobManager(place.path)
     with pytest.raises(InvalidJobIdError):

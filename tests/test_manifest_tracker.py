@@ -292,8 +292,9 @@ def test_the_export_and_the_librarys_manifest_are_one(
 ) -> None:
     """lffs.manifest.export writes it, lffs.library reads it: each has a form of its own to say the same."""
     write(job, "slides/a.png", "shorts/x.mkv", "caf\udce9.log", "temp_gone.wav")
-    for name, kind in (("slides/a.png", "temp_slide"), ("shorts/x.mkv", "final_video"), ("caf\udce9.log", "log")):
-        tracker.add_file(job_id, name, kind)
+    tracker.add_file(job_id, "slides/a.png", "final_slide")
+    tracker.add_file(job_id, "shorts/x.mkv", "final_video")
+    tracker.add_file(job_id, "caf\udce9.log", "log")
     tracker.add_file(job_id, "temp_gone.wav", "temp_audio")
     JobManager(place.path).complete_job(job_id, True)  # hidden: in entries alone
     (job / "new").mkdir()

@@ -88,6 +88,7 @@ class Cleanup:
         self._handles = handles
         self._trash = trash
         self._device = syscalls.statx(handles.root_fd).dev
+        self._held: set[FileIdentity] = set()  # hidden while open for writing
         self._reported: dict[int, str] = {}  # trash number → the failure that was logged
         self.configure(settings)
 
@@ -229,7 +230,11 @@ class Cleanup:
         names = _TrashNames(self._store.trash(job.number))
         try:
             for entry in plan.hide:
-                name = self._free_name(job, entry.path, names)
+                try:
+                    name = self._free_name(job, entry.path, names)
+                except OSError as exc:  # the trash's own trouble is no reason to leave a job half way
+                    _note_unhidden(result, job, entry, exc)
+                    continue
                 rows.append(self._add_row(job, entry, name, reason, now_ns, held))
                 names.add(rows[-1])
             self._store.commit()
@@ -243,11 +248,7 @@ class Cleanup:
             except (OSError, LffsError) as exc:
                 self._forget_row(row)
                 if not isinstance(exc, FileNotFoundError):
-                    result.failed.append((row.entry, str(exc)))
-                    log.warning(
-                        "job %s: cannot hide %s: %s; it stays in view",
-                        job.id, os.fsdecode(row.entry.path), exc,
-                    )  # fmt: skip
+                    _note_unhidden(result, job, row.entry, exc)
             else:
                 with self._never_failing():
                     self._store.remove_entry(job.number, row.entry.path)
@@ -279,8 +280,11 @@ class Cleanup:
         now_ns: int,
         held: HeldPredicate,
     ) -> TrashEntry:
+        is_held = held(entry.identity)
+        if is_held:
+            self._held.add(entry.identity)
         return self._store.add_trash(
-            entry, name, reason, now_ns, self._jobs.retention_hours(job), held(entry.identity)
+            entry, name, reason, now_ns, self._jobs.retention_hours(job), is_held
         )
 
     def _forget_row(self, row: TrashEntry) -> None:
@@ -455,6 +459,9 @@ class Cleanup:
 
         Returns whether it was waiting for that.
         """
+        if identity not in self._held:  # asked at every close: the store need not be
+            return False
+        self._held.discard(identity)
         held = [one for one in self._store.trash_of(identity) if one.held]
         with self._never_failing():
             for one in held:
@@ -765,6 +772,11 @@ class Cleanup:
         except (FileNotFoundError, NotADirectoryError):
             return False
         return identity_of(status) == entry.identity
+
+
+def _note_unhidden(result: Hidden, job: Job, entry: Entry, exc: Exception) -> None:
+    result.failed.append((entry, str(exc)))
+    log.warning("job %s: cannot hide %s: %s; it stays in view", job.id, os.fsdecode(entry.path), exc)
 
 
 class _TrashNames:

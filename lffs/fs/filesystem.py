@@ -944,7 +944,7 @@ class Filesystem:
     def _made(self, directory: Node, name: bytes, status: Stat, caller: Caller) -> Found:
         path = directory.path()
         self.recorder.created(join(path, name), status, caller)
-        return self.tree.found(directory, path, name, status)
+        return self.tree.found(directory, path, name, status, recorded=True)
 
     def _looked_up(self, found: Found) -> Answered:
         found.node.lookups += 1

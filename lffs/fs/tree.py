@@ -92,8 +92,13 @@ class Tree:
             return None
         return self.found(parent, directory, name, status)
 
-    def found(self, parent: Node, directory: bytes, name: bytes, status: Stat) -> Found:
-        """Return the entry for a real file that was just looked at; makes its node if need be."""
+    def found(
+        self, parent: Node, directory: bytes, name: bytes, status: Stat, *, recorded: bool = False
+    ) -> Found:
+        """Return the entry for a real file that was just looked at; makes its node if need be.
+
+        *recorded* says that it was made through the mount just now: there is nothing to adopt.
+        """
         node = self.nodes.backed_by(status)
         if node is None:
             path = join(directory, name)
@@ -107,7 +112,8 @@ class Tree:
                 node = self._revived(status) or self.nodes.add_backed(
                     status, self._number(status), self._directories.new_number()
                 )
-            self._met(path, status)
+            if not recorded:
+                self._met(path, status)
         self.nodes.attach(node, parent, name)
         return Found(node, self.shown(node, status), name)
 

@@ -75,13 +75,14 @@ class Backups:
         *,
         is_current: bool,
     ) -> None:
-        """*is_current* says that the store is what it was when its last user made a backup or ended."""
+        """*is_current* says that the store is as its last user left it, at a clean end."""
         self._store = store
         self._pins = pins
         self._directory = directory
         newest = next(iter(generations(directory)), None)
         # What the store had written when the newest backup began; None: there is none of this store.
-        self._covered = store.changes if is_current and newest is not None else None
+        is_covered = is_current and newest is not None and newest.number >= store.sequence()
+        self._covered = store.changes if is_covered else None
         self._newest_ns = newest.made_ns if newest is not None else None
         self._complaints: set[str] = set()
         self.configure(settings)
@@ -121,6 +122,11 @@ class Backups:
     def save_said(self) -> None:
         """Write what people said, if it changed since; call it after a commit."""
         if self._store.said_changed and self._keep and not self._store.is_damaged:
+            self._write_said()
+
+    def note_changes(self) -> None:
+        """The store is closed before a backup is due: let its next user know that one will be."""
+        if self.has_changes:
             self._write_said()
 
     def start_over(self, beyond: int) -> None:

@@ -173,6 +173,9 @@ def _open_sound(path: Path, was_used: bool, backups: list[Generation]) -> Store:
     try:
         if was_used and not path.exists():
             raise _Damage("it is missing")
+        for ending in _PARTS:
+            if os.path.isdir(f"{path}{ending}"):
+                raise _Damage(f"{path.name}{ending} is a directory")
         seal = examine_seal(path)
         if seal is SealState.BROKEN:
             raise _Damage("its content is not what it was when it was closed")

@@ -23,8 +23,8 @@ class SealState(enum.Enum):
     """What the seal says of the file."""
 
     INTACT = enum.auto()  # bit for bit what was closed
-    BROKEN = enum.auto()  # changed, and not by SQLite
-    NONE = enum.auto()  # it was in use when lffs ended, or another program wrote to it with SQLite
+    BROKEN = enum.auto()  # something changed it since
+    NONE = enum.auto()  # it was in use when lffs ended, or is of another version since
 
 
 def write_seal(store: Path) -> None:
@@ -54,7 +54,8 @@ def examine_seal(store: Path) -> SealState:
     found = _look_at(store)
     if found == sealed:
         return SealState.INTACT
-    # SQLite counts what it writes in the header; a flipped bit does not.
+    # SQLite counts in the header how often it wrote the first page, which has the version: what a
+    # newer lffs left is no damage.  Who writes rows behind lffs's back is not told from a bad disk.
     return SealState.BROKEN if found["changes"] == seal_changes else SealState.NONE
 
 

@@ -161,7 +161,7 @@ def damage(backing: Backing, what: str, number: int) -> None:
 
 
 @given(wanted=trees, damage_done=damages, beside=trees)
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 def test_whatever_was_damaged_reconciling_leaves_nothing_to_find(
     wanted: dict[str, bytes | None],
     damage_done: list[tuple[str, int]],

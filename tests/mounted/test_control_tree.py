@@ -104,8 +104,16 @@ def test_manifests_are_json(shared: Mounted, job: str) -> None:
     assert manifest["job_id"] == job
     assert manifest["files"]["final_video"] == ["ko/shorts/final.mkv"]
     assert f"{job}.json" in os.listdir(control(shared, "manifests"))
-    size = control(shared, "manifests", f"{job}.json").stat().st_size
-    assert size == len(control(shared, "manifests", f"{job}.json").read_bytes())
+
+
+def test_a_manifest_is_copied_whole_although_its_size_is_not_told(
+    shared: Mounted, job: str, tmp_path: Path
+) -> None:
+    """It is made when it is opened; until then its size is 0, as of the files in /proc."""
+    shown = control(shared, "manifests", f"{job}.json")
+    assert shown.stat().st_size == 0
+    subprocess.run(["cp", shown, tmp_path / "copy.json"], check=True)
+    assert json.loads((tmp_path / "copy.json").read_text()) == shared.manifest(job)
 
 
 def test_the_trash_shows_hidden_files_as_they_were(shared: Mounted, job: str) -> None:

@@ -33,7 +33,8 @@ os.makedirs(mine, exist_ok=True)
 while True:
     count += 1
     kind = choose.choice(["write", "write", "write", "rename", "unlink", "link", "mkdir"])
-    name = os.path.join(mine, *choose.choice([[], ["ko"], ["ko", "slides"], ["de", "shorts"]]), choose.choice(["temp_", "f"]) + f"{seed}_{count}")
+    below = choose.choice([[], ["ko"], ["ko", "slides"], ["de", "shorts"]])
+    name = os.path.join(mine, *below, choose.choice(["temp_", "f"]) + f"{seed}_{count}")
     os.makedirs(os.path.dirname(name), exist_ok=True)
     if kind == "write":
         content = f"{seed} {count} " * choose.randrange(1, 2000)
@@ -184,7 +185,7 @@ def test_whatever_was_closed_survives_kill_9_at_any_moment(
         assert tree(mounted.path / job, directories=False) == finals
 
 
-# -- a dead mount ---------------------------------------------------------------------------------------
+# -- a dead mount ----------------------------------------------------------------------------------
 
 
 def test_a_dead_mount_fails_and_is_never_an_empty_directory(make_mount: Callable[..., Mounted]) -> None:
@@ -232,7 +233,7 @@ def test_what_was_written_to_a_running_job_in_the_backing_store_meanwhile_is_ord
     assert mounted.in_trash() == {"temp_b.wav"}
 
 
-# -- in the middle of a status, or of a rename ---------------------------------------------------------------
+# -- in the middle of a status, or of a rename -----------------------------------------------------
 
 
 def do_and_kill(mounted: Mounted, action: Callable[[], object], after_s: float) -> None:
@@ -311,7 +312,7 @@ def test_a_kill_during_the_rename_of_a_job_takes_its_record_along_or_leaves_it(
                 source, target = target, source
 
         do_and_kill(mounted, rename_to_and_fro, 0.2 + after_s)
-        (job,) = [job for job in mounted.admin.jobs(None, True)]
+        (job,) = mounted.admin.jobs(None, True)
         assert job["id"] in names
         assert job["status"] == "completed"
         assert tree(mounted.path / str(job["id"])) == {"x.txt", "lazy"}
@@ -358,7 +359,7 @@ def test_marks_lazy_directories_and_statuses_are_kept_the_moment_they_are_answer
     assert mounted.status("job") == "failed"
 
 
-# -- the demo pipeline ------------------------------------------------------------------------------------------
+# -- the demo pipeline -----------------------------------------------------------------------------
 
 
 def pipeline(out: Path) -> list[str]:
@@ -371,7 +372,10 @@ def pipeline(out: Path) -> list[str]:
 def test_a_pipeline_that_lost_its_mount_is_run_again_to_the_end(make_mount: Callable[..., Mounted]) -> None:
     mounted = make_mount("langflix")
     with subprocess.Popen(
-        pipeline(mounted.path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        pipeline(mounted.path),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     ) as running:
         eventually(lambda: len(tree(mounted.path, directories=False)) > 6, "it is in the middle")
         mounted.kill()

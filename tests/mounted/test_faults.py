@@ -55,7 +55,8 @@ def fill(disk: Path) -> Path:
                 while True:
                     file.write(bytes(size))
             except OSError as exc:
-                assert exc.errno == errno.ENOSPC
+                if exc.errno != errno.ENOSPC:
+                    raise
     return ballast
 
 
@@ -66,7 +67,7 @@ def put(path: Path, size: int) -> None:
         os.fsync(file.fileno())
 
 
-# -- a full disk ------------------------------------------------------------------------------------
+# -- a full disk -----------------------------------------------------------------------------------
 
 
 def test_a_full_disk_reaches_the_writer_and_the_rest_works(
@@ -124,7 +125,8 @@ def test_the_manifest_recovers_when_there_is_room(
         try:
             (top / name).touch()
         except OSError as exc:
-            assert exc.errno == errno.ENOSPC
+            if exc.errno != errno.ENOSPC:
+                raise
             break
         made.add(name)
     eventually(lambda: "full" in mounted.log(), "it was said that records can't be kept")
@@ -153,7 +155,8 @@ def test_a_status_set_on_a_full_disk_is_done_or_refused_whole(
         try:
             mounted.set_status("job", status)
         except OSError as exc:
-            assert exc.errno == errno.ENOSPC
+            if exc.errno != errno.ENOSPC:
+                raise
             assert mounted.status("job") == before
         else:
             assert mounted.status("job") == status
@@ -206,7 +209,7 @@ def test_a_full_disk_deletes_nothing_that_is_hidden_by_status(
     (mounted.path / "running" / "large").unlink()
 
 
-# -- a read-only disk ---------------------------------------------------------------------------------
+# -- a read-only disk ------------------------------------------------------------------------------
 
 
 def test_a_disk_that_became_read_only_says_so_and_the_daemon_lives(
@@ -221,15 +224,15 @@ def test_a_disk_that_became_read_only_says_so_and_the_daemon_lives(
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     try:
         for call in (
-            lambda: (top / "new").mkdir(),
-            lambda: (top / "lazy" / "deeper").mkdir(),
-            lambda: (top / "new").touch(),
-            lambda: (top / "lazy" / "new").touch(),
+            (top / "new").mkdir,
+            (top / "lazy" / "deeper").mkdir,
+            (top / "new").touch,
+            (top / "lazy" / "new").touch,
             lambda: (top / "new").symlink_to("x"),
             lambda: os.link(top / "x.txt", top / "new"),
             lambda: os.mkfifo(top / "new"),
             lambda: (top / "x.txt").rename(top / "new"),
-            lambda: (top / "x.txt").unlink(),
+            (top / "x.txt").unlink,
             lambda: (top / "x.txt").chmod(0o600),
             lambda: os.truncate(top / "x.txt", 0),
             lambda: open(top / "x.txt", "ab").close(),
@@ -264,7 +267,7 @@ def test_a_backing_store_that_is_read_only_from_the_start_is_a_clear_error(
     assert not os.path.ismount(tmp_path / "mnt")
 
 
-# -- values of any bytes ---------------------------------------------------------------------------------
+# -- values of any bytes ---------------------------------------------------------------------------
 
 
 def test_xattr_values_that_are_no_utf8_are_refused_or_kept_as_they_are(mounted: Mounted) -> None:
@@ -296,7 +299,7 @@ def test_a_job_id_with_dots_is_refused_by_name(mounted: Mounted) -> None:
         assert "Traceback" not in done.stderr
 
 
-# -- few descriptors ------------------------------------------------------------------------------------
+# -- few descriptors -------------------------------------------------------------------------------
 
 
 def test_a_daemon_with_few_descriptors_serves_many_directories(tmp_path: Path) -> None:
@@ -325,16 +328,20 @@ def test_more_open_files_than_descriptors_is_an_error_of_that_open_alone(tmp_pat
     mounted = Mounted(tmp_path)
     mounted.prefix = ["prlimit", "--nofile=192"]
     mounted.start()
-    opened = []
+    opened: list[int] = []
     try:
         (mounted.path / "job").mkdir()
-        with pytest.raises(OSError) as caught:
-            for number in range(400):
-                opened.append(os.open(mounted.path / "job" / f"f{number}", os.O_CREAT | os.O_WRONLY))
-        assert caught.value.errno in (errno.EMFILE, errno.ENFILE)
-        assert len(opened) > 50
+        while len(opened) < 400:
+            try:
+                name = mounted.path / "job" / f"f{len(opened)}"
+                opened.append(os.open(name, os.O_CREAT | os.O_WRONLY))
+            except OSError as exc:
+                if exc.errno not in (errno.EMFILE, errno.ENFILE):
+                    raise
+                break
+        assert 50 < len(opened) < 192
         os.close(opened.pop())
-        eventually(lambda: (mounted.path / "job" / "f0").stat(), "it lives")
+        eventually((mounted.path / "job" / "f0").stat, "it lives")
     finally:
         for descriptor in opened:
             os.close(descriptor)

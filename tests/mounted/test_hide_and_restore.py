@@ -80,7 +80,7 @@ def in_trash_of(mounted: Mounted, job: str) -> set[str]:
     return tree(trash, directories=False) if trash.exists() else set()
 
 
-# -- completed -----------------------------------------------------------------------------------
+# -- completed -------------------------------------------------------------------------------------
 
 
 def test_completed_hides_what_is_temporary_and_nothing_else(shared: Mounted, job: str) -> None:
@@ -265,6 +265,32 @@ def test_adopted_files_are_never_hidden(tmp_path: Path) -> None:
         mounted.close()
 
 
+def test_what_lies_on_another_filesystem_is_shown_and_never_hidden(
+    make_mount: Callable[..., Mounted],
+) -> None:
+    mounted = make_mount(KEEPING)
+    top = mounted.path / "job"
+    write(top, "other/temp_under.srt", "temp_a.wav")
+    (top / "other" / "temp_under.srt").unlink()
+    place = mounted.backing / "job" / "other"
+    subprocess.run(["mount", "-t", "tmpfs", "lffs-test", place], check=True)
+    try:
+        mounted.reload()
+        written = write(top, "other/temp_b.wav", "other/deep/temp_c.srt", "other/temp_d.wav")
+        (top / "other" / "temp_d.wav").unlink()
+        del written["other/temp_d.wav"]
+        os.setxattr(top, "user.lffs.retention_hours", b"0")
+        mounted.set_status("job", "completed")
+        assert contents(top) == written
+        assert contents(place).keys() == {"temp_b.wav", "deep/temp_c.srt"}
+        mounted.set_status("job", "failed")
+        assert "temp_d.wav" not in os.listdir(top / "other")
+        mounted.verify()
+    finally:
+        mounted.stop()
+        subprocess.run(["umount", place], check=True)
+
+
 def test_names_that_are_no_utf8_are_hidden_and_come_back(shared: Mounted, job: str) -> None:
     top = os.fsencode(shared.path / job)
     os.mkdir(top)
@@ -283,13 +309,13 @@ def test_names_that_are_no_utf8_are_hidden_and_come_back(shared: Mounted, job: s
 def refused_everywhere(path: Path) -> None:
     """Fail unless no call that takes a path reaches it."""
     for call in (
-        lambda: path.stat(),
-        lambda: path.lstat(),
+        path.stat,
+        path.lstat,
         lambda: os.close(os.open(path, os.O_RDONLY)),
         lambda: os.close(os.open(path, os.O_WRONLY)),
         lambda: os.truncate(path, 0),
         lambda: os.listxattr(path),
-        lambda: path.unlink(),
+        path.unlink,
         lambda: path.chmod(0o600),
         lambda: os.link(path, path.with_name("again")),
     ):
@@ -449,7 +475,7 @@ def test_a_walk_during_a_mass_hide_sees_each_final_once(make_mount: Callable[...
     assert sorted(os.listdir(top)) == finals
 
 
-# -- running brings back ----------------------------------------------------------------------------
+# -- running brings back ---------------------------------------------------------------------------
 
 
 def test_running_brings_files_and_directories_back_as_they_were(shared: Mounted, job: str) -> None:
@@ -622,7 +648,7 @@ def test_a_link_put_where_a_parent_was_is_not_followed(shared: Mounted, job: str
     assert (top / "ko" / "temp_a.wav").exists()
 
 
-# -- hard links -------------------------------------------------------------------------------------
+# -- hard links ------------------------------------------------------------------------------------
 
 
 def test_hiding_takes_one_name_of_a_file_and_leaves_the_other(shared: Mounted, job: str) -> None:
@@ -651,7 +677,7 @@ def test_two_temporary_names_of_one_file_both_go_and_come_back(shared: Mounted, 
     assert (top / "temp_a.mkv").stat().st_nlink == 2
 
 
-# -- two at once, and busy ---------------------------------------------------------------------------
+# -- two at once, and busy -------------------------------------------------------------------------
 
 
 def test_two_setters_at_once_leave_one_whole_result(shared: Mounted, job: str) -> None:
@@ -690,7 +716,7 @@ def test_during_cleaning_up_another_status_is_busy(make_mount: Callable[..., Mou
     assert os.listdir(top) == []
 
 
-# -- xattrs of a policy -------------------------------------------------------------------------------
+# -- xattrs of a policy ----------------------------------------------------------------------------
 
 
 def test_retention_set_on_a_job_shows_in_its_manifest(shared: Mounted, job: str) -> None:
@@ -702,7 +728,7 @@ def test_retention_set_on_a_job_shows_in_its_manifest(shared: Mounted, job: str)
     assert os.getxattr(shared.path / job, "user.lffs.retention_hours") == b"24"
 
 
-# -- preserve_on_failure ------------------------------------------------------------------------------
+# -- preserve_on_failure ---------------------------------------------------------------------------
 
 
 def test_preserve_on_failure_false_hides_as_completed_does(make_mount: Callable[..., Mounted]) -> None:
@@ -718,7 +744,7 @@ def test_preserve_on_failure_false_hides_as_completed_does(make_mount: Callable[
     assert mounted.status("job") == "failed"
 
 
-# -- keep_unlinked ------------------------------------------------------------------------------------
+# -- keep_unlinked ---------------------------------------------------------------------------------
 
 
 def test_what_a_running_job_unlinks_is_kept_and_comes_back_on_failed(keeping: Mounted, job: str) -> None:

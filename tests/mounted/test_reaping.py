@@ -103,7 +103,7 @@ def test_a_cleaned_job_can_run_and_complete_again(shared: Mounted, job: str) -> 
     assert shared.status(job) == "cleaned"
 
 
-# -- not before its time -----------------------------------------------------------------------------
+# -- not before its time ---------------------------------------------------------------------------
 
 
 def test_nothing_is_deleted_before_its_retention_is_over(shared: Mounted, job: str) -> None:
@@ -268,7 +268,7 @@ def test_a_file_that_a_process_writes_beside_lffs_is_not_deleted_under_it(shared
     assert shared.status(job) == "cleaned"
 
 
-# -- failed jobs --------------------------------------------------------------------------------------
+# -- failed jobs -----------------------------------------------------------------------------------
 
 
 def test_failed_retention_releases_a_failed_job_and_leaves_its_status(
@@ -296,7 +296,7 @@ def test_a_failed_job_without_that_setting_keeps_all(shared: Mounted, job: str) 
     assert tree(shared.path / job) == {"temp_a.srt", "x.txt"}
 
 
-# -- clocks -------------------------------------------------------------------------------------------
+# -- clocks ----------------------------------------------------------------------------------------
 
 
 def wake(mounted: Mounted) -> None:
@@ -358,7 +358,7 @@ def test_a_clock_set_back_deletes_nothing_early(make_mount: Callable[..., Mounte
     assert hidden_of(mounted, "job") == set()
 
 
-# -- what can't be deleted ------------------------------------------------------------------------------
+# -- what can't be deleted -------------------------------------------------------------------------
 
 
 @contextmanager
@@ -440,7 +440,7 @@ def test_no_link_leads_the_reaper_out_of_the_trash(shared: Mounted, job: str, tm
     assert shared.status(job) == "cleaned"
 
 
-# -- hard links -----------------------------------------------------------------------------------------
+# -- hard links ------------------------------------------------------------------------------------
 
 
 def test_the_other_name_of_a_reaped_file_keeps_its_bytes_and_marks(shared: Mounted, job: str) -> None:
@@ -454,7 +454,7 @@ def test_the_other_name_of_a_reaped_file_keeps_its_bytes_and_marks(shared: Mount
     assert (top / "shorts" / "x.mkv").read_text() == "temp_a.srt"
 
 
-# -- removed jobs -----------------------------------------------------------------------------------------
+# -- removed jobs ----------------------------------------------------------------------------------
 
 
 def test_the_trash_of_a_removed_job_stays_for_its_retention(shared: Mounted, job: str) -> None:
@@ -488,7 +488,7 @@ def test_the_trash_of_a_removed_failed_job_stays_for_its_retention(shared: Mount
     assert not [one for one in shared.admin.jobs(None, True) if one["id"] == job]
 
 
-# -- restarts -----------------------------------------------------------------------------------------------
+# -- restarts --------------------------------------------------------------------------------------
 
 
 def test_what_is_due_while_nothing_runs_is_reaped_at_the_next_start(
@@ -557,7 +557,19 @@ def test_running_set_while_the_reaper_deletes_loses_nothing_it_brings_back(
     assert {name for name, state in states.items() if state == "removed"} == set(names) - back
 
 
-# -- room -----------------------------------------------------------------------------------------------------
+def test_verify_finds_nothing_wrong_while_the_reaper_deletes(make_mount: Callable[..., Mounted]) -> None:
+    mounted = make_mount("cleanup: {retention_hours: 1}\n")
+    top = mounted.path / "job"
+    top.mkdir()
+    for number in range(300):
+        (top / f"temp_{number:04}.srt").touch()
+    mounted.set_status("job", "completed")
+    mounted.advance(2)
+    while mounted.status("job") != "cleaned":
+        mounted.verify()
+
+
+# -- room ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
