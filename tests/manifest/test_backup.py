@@ -20,10 +20,10 @@ from lffs.backing import Backing
 from lffs.backing_up import BackupTask
 from lffs.config import Settings
 from lffs.manifest.backup import generations
+from lffs.manifest.records import Job, Mark
 from lffs.manifest.said import SAID_NAME, Said, read_said, write_said
 from lffs.manifest.store import Store
 from lffs.model import FileIdentity, FileType, JobStatus, JobType
-from lffs.manifest.records import Job, Mark
 from tests.stores import (
     HOUR_NS,
     NOW_NS,
@@ -159,7 +159,10 @@ def test_as_many_generations_are_kept_as_the_configuration_says(tmp_path: Path) 
         record_something(backing)
         backing.backups.make_now(NOW_NS)
         assert numbers(backing)[1:] == made[:1]
-        assert {name for name in os.listdir(directory_of(backing)) if not name.endswith(".db")} == {SAID_NAME, "notes"}
+        assert {name for name in os.listdir(directory_of(backing)) if not name.endswith(".db")} == {
+            SAID_NAME,
+            "notes",
+        }
 
 
 def test_a_clock_set_back_costs_no_new_backup_its_place(tmp_path: Path) -> None:
@@ -291,7 +294,9 @@ def test_what_people_said_comes_back(tmp_path_factory: pytest.TempPathFactory, s
 
 
 @given(said=saids, bit=st.integers(0, 2**16))
-def test_a_flipped_bit_in_it_is_noticed(tmp_path_factory: pytest.TempPathFactory, said: Said, bit: int) -> None:
+def test_a_flipped_bit_in_it_is_noticed(
+    tmp_path_factory: pytest.TempPathFactory, said: Said, bit: int
+) -> None:
     directory = tmp_path_factory.getbasetemp() / "said"
     write_said(directory, said)
     content = bytearray((directory / SAID_NAME).read_bytes())
