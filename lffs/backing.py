@@ -520,7 +520,15 @@ def _close(backing: Backing) -> None:
 
 def _state_directory(path: Path, wanted: Path | None) -> Path:
     state = wanted or state_directory(path)
-    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(state, syscalls.DIRECTORY_FLAGS)
+    except OSError as exc:
+        raise MountError(f"state directory {state}: {exc.strerror}") from exc
+    try:
+        _refuse_foreign(descriptor, f"state directory {state}")
+    finally:
+        os.close(descriptor)
     if wanted is not None:
         point_to_state_directory(path, wanted)
     return state
