@@ -224,6 +224,7 @@ class Backing:
         now_ns = self.clock.wall_ns()
         change = StatusChange()
         if status is JobStatus.COMPLETED:
+            self.find_lost()  # what is not on record would stay in view for ever
             change.hidden = self.cleanup.complete(job, now_ns, held)
         elif status is JobStatus.FAILED:
             change.hidden, change.restored = self.cleanup.fail(job, now_ns, held)
@@ -331,6 +332,22 @@ class Backing:
         )
         disk = scan.walk_jobs(self.handles, self.jobs.roots)
         return reconciler.reconcile(disk, self.clock.wall_ns())
+
+    def find_lost(self) -> int | None:
+        """Record again what a full disk kept from being recorded; None where nothing was.
+
+        Returns how many records changed.  Raises StoreError while there is no room yet.
+        """
+        if not self.store.lost_writes:
+            return None
+        self.store.commit()
+        self.store.lost_writes = False
+        try:
+            self.cleanup.mend_trash(self.clock.wall_ns())
+            return self.reconcile()
+        except BaseException:
+            self.store.lost_writes = True
+            raise
 
     def repair(self) -> int:
         """Make the records agree with the disk and the trash; return how many changed."""

@@ -204,9 +204,8 @@ class _Daemon:
         store = self._backing.store
         try:
             store.commit()
-            if store.lost_writes:
-                store.lost_writes = False
-                changed = self._backing.reconcile()
+            changed = self._backing.find_lost()
+            if changed is not None:
                 log.info("the manifest store has room again: %d records found by a scan", changed)
             self._backing.export_changed()
         except (StoreError, OSError) as exc:

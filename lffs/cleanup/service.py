@@ -129,6 +129,8 @@ class Cleanup:
         was_cleaned = job.status is JobStatus.CLEANED
         with self._status_undone_on_error(job):
             self._jobs.set_status(job, JobStatus.CLEANING_UP, now_ns)
+            # A full disk may have kept the note that files come back, which was true before this.
+            self._store.set_restoring(job.number, None)
             if cleans:
                 hidden = self._hide(job, self._automatic_plan(job), now_ns, held)
             else:
@@ -557,8 +559,11 @@ class Cleanup:
     def reap(self, hidden: list[TrashEntry], now_ns: int, why: str) -> Work[list[Deleted], Reaped]:
         """Return the work of deleting these hidden files for good.
 
-        What fails is reported, file by file, and stays for the next round (3.5).
+        What fails is reported, file by file, and stays for the next round (3.5).  Raises StoreError
+        where the store is damaged: a row of it is no ground to delete anything.
         """
+        if self._store.is_damaged:
+            raise StoreError("the manifest store is damaged: nothing is deleted")
         deletions = [self._trash.deletion(one) for one in hidden]
         return self._deleting(lambda: self._trash.delete(deletions), deletions, now_ns, why)
 
@@ -584,6 +589,8 @@ class Cleanup:
         The longest kept first: the pipeline had given these files up, and the disk is full.  None
         where nothing is kept.  *free_bytes* is asked in a thread.
         """
+        if self._store.is_damaged:
+            return None
         running = {job.number for job in self._jobs.live() if job.status is JobStatus.RUNNING}
         kept = [
             self._trash.deletion(one)
@@ -719,7 +726,7 @@ class Cleanup:
                 self._store.remove_trash(one.number)
         for number, reasons in self._store.restoring():
             job = self._jobs.at(jobs[number].path) if number in jobs else None
-            if job is not None:
+            if job is not None and job.status in (JobStatus.RUNNING, JobStatus.FAILED):
                 self._restore_all(job, job.status, reasons, now_ns)
         self._store.commit()
 
@@ -738,9 +745,11 @@ class Cleanup:
         self._store.commit()
 
     def mend_trash(self, now_ns: int) -> None:
-        """Correct the rows of hidden files that are not where the record says (verify --repair)."""
+        """Correct the rows of hidden files that are not where the record says."""
         jobs = {job.number: job for job in self._store.jobs(ended=True)}
         for one in self._store.trash():
+            if self._trash.is_claimed(one):
+                continue  # a thread is deleting it just now
             if self._trash.identity(one.entry.job, one.name) != one.entry.identity:
                 self._recover_one(jobs[one.entry.job], one, now_ns)
         self._store.commit()

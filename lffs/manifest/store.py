@@ -46,6 +46,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+# The second where SQLite's message quotes what a flipped bit left in the schema.
+_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+
 VERSION = 1
 _APPLICATION_ID = 0x6C666673  # "lffs"
 _CLEAN_END = "clean_end"
@@ -178,13 +181,12 @@ class Store:
             return
         try:
             self._db.execute("COMMIT")
-        except sqlite3.Error as exc:
+        except _ERRORS as exc:
             self._note_loss()
             raise self._failed(exc) from exc
 
-    def _failed(self, exc: sqlite3.Error) -> StoreError:
-        code = getattr(exc, "sqlite_errorcode", 0) & 0xFF  # the primary one
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+    def _failed(self, exc: Exception) -> StoreError:
+        if _is_damage(exc):
             self._note_damage(exc)
         return _store_error(self.path, exc)
 
@@ -274,14 +276,14 @@ class Store:
                 self._db.execute("BEGIN IMMEDIATE")
                 self.began()
             return self._db.execute(statement, values)
-        except sqlite3.Error as exc:
+        except _ERRORS as exc:
             self._note_loss()
             raise self._failed(exc) from exc
 
     def _rows(self, statement: str, values: tuple[Any, ...] = ()) -> list[Any]:
         try:
             return self._db.execute(statement, values).fetchall()
-        except sqlite3.Error as exc:
+        except _ERRORS as exc:
             raise self._failed(exc) from exc
 
     def _decoded(self, decode: Callable[[Any], T], rows: Iterable[Any]) -> list[T]:
@@ -294,7 +296,7 @@ class Store:
     def _one(self, statement: str, values: tuple[Any, ...] = ()) -> Any:
         try:
             return self._db.execute(statement, values).fetchone()
-        except sqlite3.Error as exc:
+        except _ERRORS as exc:
             raise self._failed(exc) from exc
 
     # -- jobs --------------------------------------------------------------------------------
@@ -690,7 +692,14 @@ def _header_in_log(log_path: Path) -> bytes | None:
     return newest
 
 
-def _store_error(path: Path, exc: sqlite3.Error) -> StoreError:
+def _is_damage(exc: Exception) -> bool:
+    code = getattr(exc, "sqlite_errorcode", None)
+    if code is None:  # Python's own: text in a row that is no UTF-8
+        return isinstance(exc, (sqlite3.OperationalError, UnicodeDecodeError))
+    return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _store_error(path: Path, exc: Exception) -> StoreError:
     error = StoreError(f"manifest store {path}: {exc}")
     # What a caller of the mount is told: the disk is full is something to act on, the rest is EIO.
     if getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
@@ -702,7 +711,7 @@ def _store_error(path: Path, exc: sqlite3.Error) -> StoreError:
 def _as_store_error(path: Path) -> Iterator[None]:
     try:
         yield
-    except sqlite3.Error as exc:
+    except _ERRORS as exc:
         raise _store_error(path, exc) from exc
 
 

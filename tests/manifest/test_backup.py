@@ -24,6 +24,7 @@ from lffs.manifest.records import Job, Mark
 from lffs.manifest.said import SAID_NAME, Said, read_said, write_said
 from lffs.manifest.store import Store
 from lffs.model import FileIdentity, FileType, JobStatus, JobType
+from tests.harness import eventually
 from tests.stores import (
     HOUR_NS,
     NOW_NS,
@@ -220,6 +221,9 @@ def test_the_task_makes_one_each_time_that_one_is_due(tmp_path: Path) -> None:
     clock = FakeClock()
     with opened(tmp_path, clock=clock) as backing:
 
+        def wait_for(count: int) -> None:
+            eventually(lambda: len(numbers(backing)) == count, f"backup {count}")
+
         async def main() -> None:
             task = BackupTask(backing)
             async with trio.open_nursery() as nursery:
@@ -227,13 +231,15 @@ def test_the_task_makes_one_each_time_that_one_is_due(tmp_path: Path) -> None:
                 for expected in (1, 2, 3):
                     record_something(backing, b"%d" % expected)
                     clock.advance(1)
-                    while len(numbers(backing)) < expected:
-                        await trio.sleep(1)
-                await trio.sleep(7200)
+                    task.wake()
+                    await trio.to_thread.run_sync(wait_for, expected)
+                clock.advance(1)
+                task.wake()
+                await trio.testing.wait_all_tasks_blocked()
                 assert len(numbers(backing)) == 3  # nothing changed
                 nursery.cancel_scope.cancel()
 
-        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+        trio.run(main)
 
 
 # -- trouble ------------------------------------------------------------------------------------------

@@ -458,6 +458,27 @@ def test_a_store_that_another_program_has_locked_is_not_taken_for_damaged(tmp_pa
         assert backing.jobs.live() == []
 
 
+@pytest.mark.parametrize("words", [b"CREATE TABLE entries", b"temp_video"])
+def test_text_that_is_no_utf_8_is_damage(tmp_path: Path, words: bytes) -> None:
+    """Python fails at it, be it in SQLite's message or in a row."""
+    with opened(tmp_path, SETTINGS) as backing:
+        client = Client(backing)
+        client.mkdir("job")
+        client.write("job/a.tmp")
+        client.fs.close()
+    path = tmp_path / ".lffs/manifest.db"
+    content = path.read_bytes()
+    assert words in content
+    path.write_bytes(content.replace(words, b"\xd8" + words[1:]))
+    (tmp_path / ".lffs/manifest.db.seal").unlink()
+    with opened(tmp_path, SETTINGS) as backing:
+        client = Client(backing)
+        assert client.read("job/a.tmp") == b"data"
+        client.fs.close()
+        assert problems(backing) == {}
+    assert (tmp_path / ".lffs/damaged").exists()
+
+
 @pytest.mark.parametrize("table", ["entries", "trash"])
 def test_a_word_that_is_none_is_damage(whole: Scene, table: str) -> None:
     """SQLite finds nothing wrong with it."""
