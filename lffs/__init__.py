@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from lffs.cleanup_service import CleanupService
     from lffs.config import Settings, load_settings
-    from lffs.directory_manager import DirectoryManager
     from lffs.errors import (
         CleanRefusedError,
         ConfigError,
@@ -26,8 +24,11 @@ if TYPE_CHECKING:
         StoreInUseError,
         UnknownJobError,
     )
-    from lffs.job_manager import JobManager
-    from lffs.library import (
+    from lffs.library.cleanup_service import CleanupService
+    from lffs.library.directory_manager import DirectoryManager
+    from lffs.library.job_manager import JobManager
+    from lffs.library.manifest_tracker import ManifestTracker
+    from lffs.library.records import (
         CleanupPolicy,
         CleanupResult,
         DirectoryStructure,
@@ -35,16 +36,15 @@ if TYPE_CHECKING:
         JobManifest,
         ManifestEntry,
     )
-    from lffs.manifest_tracker import ManifestTracker
+    from lffs.library.session import Session, open_store
+    from lffs.library.settings_access import current_settings, reload_settings, use_settings
     from lffs.model import DirectoryType, EntryKind, EntryState, FileType, JobStatus, JobType
-    from lffs.mounts import UsageError
-    from lffs.session import Session, open_store
-    from lffs.settings_access import current_settings, reload_settings, use_settings
+    from lffs.mounting.table import UsageError
 
 _MODULES = {
-    "cleanup_service": ["CleanupService"],
+    "library.cleanup_service": ["CleanupService"],
     "config": ["Settings", "load_settings"],
-    "directory_manager": ["DirectoryManager"],
+    "library.directory_manager": ["DirectoryManager"],
     "errors": [
         "CleanRefusedError",
         "ConfigError",
@@ -59,8 +59,8 @@ _MODULES = {
         "StoreInUseError",
         "UnknownJobError",
     ],
-    "job_manager": ["JobManager"],
-    "library": [
+    "library.job_manager": ["JobManager"],
+    "library.records": [
         "CleanupPolicy",
         "CleanupResult",
         "DirectoryStructure",
@@ -68,11 +68,11 @@ _MODULES = {
         "JobManifest",
         "ManifestEntry",
     ],
-    "manifest_tracker": ["ManifestTracker"],
+    "library.manifest_tracker": ["ManifestTracker"],
     "model": ["DirectoryType", "EntryKind", "EntryState", "FileType", "JobStatus", "JobType"],
-    "mounts": ["UsageError"],
-    "session": ["Session", "open_store"],
-    "settings_access": ["current_settings", "reload_settings", "use_settings"],
+    "mounting.table": ["UsageError"],
+    "library.session": ["Session", "open_store"],
+    "library.settings_access": ["current_settings", "reload_settings", "use_settings"],
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

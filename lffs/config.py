@@ -25,9 +25,9 @@ from pydantic_core import ErrorDetails
 
 from lffs.classify import pattern_regex
 from lffs.errors import ConfigError
+from lffs.library.records import CleanupPolicy
 from lffs.located_yaml import dotted, read_yaml
 from lffs.model import TEMPORARY_TYPES, DirectoryType, FileType, JobType, StatusNames
-from lffs.library import CleanupPolicy
 from lffs.units import MAX_RETENTION_HOURS, MinFree, parse_min_free
 
 # ---------------------------------------------------------------------------------------------------

@@ -13,25 +13,25 @@ import resource
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from lffs import __version__
 from typing import TYPE_CHECKING
 
 import trio
 
-from lffs.admin import Admin
-from lffs.admin_api import JsonObject
+from lffs import __version__
 from lffs.backing import Backing, open_backing
 from lffs.backing_up import BackupTask
 from lffs.clock import Clock
 from lffs.config import settings_to_json
-from lffs.control_socket import serve_control
+from lffs.control.admin import Admin
+from lffs.control.api import JsonObject
+from lffs.control.server import serve_control
 from lffs.errors import LffsError, MountError, StoreError
 from lffs.fs.filesystem import Filesystem
 from lffs.metrics import prometheus_text
-from lffs.mounting import MountOptions, TransportChoice
+from lffs.mounting.options import MountOptions, TransportChoice
+from lffs.mounting.systemd import notify
 from lffs.reaper import Reaper
 from lffs.state_dir import SETTINGS_NAME, write_private
-from lffs.systemd import notify
 from lffs.transport.pyfuse import PyfuseKernel, PyfuseTransport, flush_everything
 
 if TYPE_CHECKING:

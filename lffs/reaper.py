@@ -31,15 +31,17 @@ class ClockGuard:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._offset_ns = self._now_offset()
+        self.now_ns = clock.wall_ns()  # what the wall clock said at the last look
+        self._offset_ns = self.now_ns - clock.steady_ns()
         self.is_holding = False
 
-    def _now_offset(self) -> int:
-        return self._clock.wall_ns() - self._clock.steady_ns()
-
     def look(self) -> bool:
-        """Return whether the wall clock can be trusted to count retention by."""
-        offset_ns = self._now_offset()
+        """Return whether the wall clock can be trusted to count retention by: by `now_ns`.
+
+        The very reading that was judged: the clock may be set between this look and the next one.
+        """
+        self.now_ns = self._clock.wall_ns()
+        offset_ns = self.now_ns - self._clock.steady_ns()
         jumped = offset_ns - self._offset_ns > _JUMP_NS
         if not jumped:
             # A clock that is slewed drifts slowly: follow it, so that it never adds up to a jump.
@@ -57,7 +59,8 @@ class ClockGuard:
 
     def trust(self) -> None:
         """An operator says that the clock is right."""
-        self._offset_ns = self._now_offset()
+        self.now_ns = self._clock.wall_ns()
+        self._offset_ns = self.now_ns - self._clock.steady_ns()
         self.is_holding = False
 
 
@@ -113,12 +116,12 @@ class Reaper:
         """Delete what is due now."""
         if not self.guard.look() or self._backing.store.is_damaged:
             return
-        cleanup, clock = self._backing.cleanup, self._backing.clock
-        for job, hidden in cleanup.release_failed(clock.wall_ns(), self._fs.is_open_for_writing):
+        cleanup = self._backing.cleanup
+        for job, hidden in cleanup.release_failed(self.guard.now_ns, self._fs.is_open_for_writing):
             self._fs.show_hidden(job, hidden)
         tried: set[int] = set()
         while True:
-            now_ns = clock.wall_ns()
+            now_ns = self.guard.now_ns
             due = [one for one in cleanup.due(now_ns) if one.number not in tried][:_BATCH]
             why = "retention is over"
             if not due:
@@ -131,7 +134,9 @@ class Reaper:
             self.reaped_files += len(reaped.removed)
             self.reaped_bytes += reaped.bytes_freed
             self._changed()
-        cleanup.settle_all(clock.wall_ns())
+            if not self.guard.look():  # deleting takes its time, in which somebody may set the clock
+                return
+        cleanup.settle_all(self.guard.now_ns)
 
     def _over_min_free(self) -> list[TrashEntry]:
         """Return what goes before its retention is over, oldest first: only if that is allowed."""

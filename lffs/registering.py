@@ -11,9 +11,9 @@ import os
 
 from lffs import syscalls
 from lffs.backing import Backing
+from lffs.control.explaining import in_job
 from lffs.directories import identity_of
 from lffs.errors import InvalidJobIdError, InvalidPathError, UnknownJobError
-from lffs.explaining import in_job
 from lffs.handles import join, split
 from lffs.manifest.export import text
 from lffs.manifest.records import Creator, DirectoryState, Entry, Job

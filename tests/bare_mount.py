@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from lffs.mounts import FS_TYPE, mount_over, read_mounts
+from lffs.mounting.table import FS_TYPE, mount_over, read_mounts
 
 _DAEMON = """
 import ctypes, errno, os, socket, sys

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import trio
 
-from lffs.admin_api import AdminApi, JsonObject
-from lffs.control_socket import serve_control
+from lffs.control.api import AdminApi, JsonObject
+from lffs.control.server import serve_control
 from lffs.errors import JobBusyError, UnknownJobError
 from lffs.model import SETTABLE_STATUS
 from lffs.progress import Progress, report_progress

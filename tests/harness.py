@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lffs.mounts import detach, is_dead_mount
-from lffs.remote_admin import RemoteAdmin
+from lffs.control.client import RemoteAdmin
+from lffs.mounting.table import detach, is_dead_mount
 
 ROOT = Path(__file__).parent.parent
 HOUR_NS = 3_600_000_000_000

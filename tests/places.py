@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lffs.config import Settings
-from lffs.session import Session, open_store
+from lffs.library.session import Session, open_store
 from tests.stores import FakeClock
 
 

@@ -11,11 +11,11 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from lffs.background import leave_surroundings, log_to_stderr
 from lffs.clock import SystemClock
 from lffs.config import load_settings
 from lffs.daemon import run
-from lffs.mounting import check_mount, mount_options
+from lffs.mounting.background import leave_surroundings, log_to_stderr
+from lffs.mounting.options import check_mount, mount_options
 from lffs.transport import pyfuse
 
 

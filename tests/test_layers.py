@@ -17,18 +17,18 @@ PACKAGE = Path(lffs.__file__).parent
 # stands for the modules below it too; what is not named lies as low as its own imports let it.
 LAYERS = [
     # words and system calls
-    ["errors", "model", "units", "clock", "process", "syscalls", "progress", "work", "mounts", "systemd",
-     "located_yaml", "metrics", "state_dir", "handles", "library", "classify", "config", "admin_api",
-     "control_protocol"],
+    ["errors", "model", "units", "clock", "process", "syscalls", "progress", "work", "mounting.table", "mounting.systemd",
+     "located_yaml", "metrics", "state_dir", "handles", "library.records", "classify", "config", "control.api",
+     "control.protocol"],
     ["manifest.records", "manifest.store"],
     ["jobs", "directories", "cleanup.plan"],
     ["cleanup", "manifest"],
     ["backing"],
     ["fs"],
-    ["admin"],
+    ["control.admin"],
     # from here on processes, sockets, trio and FUSE
-    ["threads", "remote_admin", "background", "mounting", "unmounting"],
-    ["transport", "control_socket", "reaper", "backing_up"],
+    ["threads", "control.client", "mounting.background", "mounting.options", "mounting.unmounting"],
+    ["transport", "control.server", "reaper", "backing_up"],
     ["daemon"],
     ["cli"],
 ]  # fmt: skip

@@ -339,6 +339,21 @@ def test_a_round_that_fails_does_not_end_the_daemon(
     assert str(error) in caplog.text
 
 
+def test_a_clock_set_ahead_while_a_round_deletes_holds_the_rest_of_the_round(bench: Bench) -> None:
+    bench.hide("a.tmp")
+    bench.clock.advance(20)
+    bench.hide("b.tmp")
+    bench.clock.advance(5)
+
+    def set_ahead() -> None:
+        bench.clock.now_wall_ns += 100 * HOUR_NS
+
+    bench.told = set_ahead
+    reaper = bench.run(lambda reaper: reaper.round())
+    assert bench.hidden() == ["b.tmp"]
+    assert reaper.guard.is_holding
+
+
 def test_cancelled_while_a_thread_deletes_it_still_records_what_was_deleted(bench: Bench) -> None:
     bench.hide("a.tmp")
     bench.clock.advance(24)

@@ -8,7 +8,7 @@ from lffs.cli.exits import Exit, say
 from lffs.cli.output import Column, as_size, as_text, print_json, print_pairs, print_table, safe
 from lffs.cli.targets import add_job, add_target, ask, ask_of_job
 from lffs.model import FileType
-from lffs.mounts import UsageError, find_target
+from lffs.mounting.table import UsageError, find_target
 from lffs.units import format_size, parse_duration
 
 _EXPIRING = (

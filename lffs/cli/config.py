@@ -37,7 +37,7 @@ def add_commands(
 
 def _check(args: argparse.Namespace) -> Exit:
     from lffs.config import load_settings  # pydantic, a fifth of a second
-    from lffs.mounting import find_config
+    from lffs.mounting.options import find_config
 
     file = find_config(args.file)
     load_settings(file)  # the file alone: the environment of whoever checks it is not in it
@@ -48,7 +48,7 @@ def _check(args: argparse.Namespace) -> Exit:
 
 def _show(args: argparse.Namespace) -> Exit:
     from lffs.config import load_settings, show_settings
-    from lffs.mounting import find_config
+    from lffs.mounting.options import find_config
 
     shown = show_settings(load_settings(find_config(args.file), os.environ))
     if args.json:

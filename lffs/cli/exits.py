@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 
 from lffs.errors import ConfigError, InvalidJobIdError, InvalidStatusError, LffsError
-from lffs.mounts import UsageError
+from lffs.mounting.table import UsageError
 
 
 class Exit(enum.IntEnum):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lffs.cli.exits import Exit, report, say
 
 if TYPE_CHECKING:
-    from lffs.mounting import MountOptions
+    from lffs.mounting.options import MountOptions
 
 
 def add_commands(
@@ -59,9 +59,9 @@ def add_commands(
 
 
 def _mount(args: argparse.Namespace) -> int:
-    from lffs.background import run_in_background
     from lffs.config import load_settings
-    from lffs.mounting import check_mount, mount_options
+    from lffs.mounting.background import run_in_background
+    from lffs.mounting.options import check_mount, mount_options
 
     options = mount_options(
         args.backing,
@@ -80,7 +80,7 @@ def _mount(args: argparse.Namespace) -> int:
 
 
 def _serve_in_foreground(options: "MountOptions", verbose: bool) -> int:
-    from lffs.background import announced_to_systemd, leave_surroundings, log_to_stderr
+    from lffs.mounting.background import announced_to_systemd, leave_surroundings, log_to_stderr
 
     log_to_stderr(verbose)
     leave_surroundings()
@@ -98,7 +98,7 @@ def _serve_in_background(options: "MountOptions", verbose: bool, ready: Callable
     """The daemon's whole life; what fails before it serves is said, later it is logged."""
     import logging
 
-    from lffs.background import EarlyLog
+    from lffs.mounting.background import EarlyLog
     from lffs.state_dir import state_directory
 
     early = EarlyLog(verbose)
@@ -129,7 +129,7 @@ def _serve(options: "MountOptions", ready: Callable[[], None]) -> None:
 
 
 def _umount(args: argparse.Namespace) -> Exit:
-    from lffs.unmounting import end_mount
+    from lffs.mounting.unmounting import end_mount
 
     end_mount(args.mountpoint, lazy=args.lazy, say=say)
     return Exit.DONE

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from lffs.admin_api import JsonObject
+from lffs.control.api import JsonObject
 from lffs.units import format_duration, format_size
 
 

@@ -13,7 +13,7 @@ from lffs.cli.exits import Exit, say
 from lffs.cli.targets import add_job, add_target
 from lffs.errors import InvalidJobIdError
 from lffs.model import JobType
-from lffs.mounts import UsageError, find_target
+from lffs.mounting.table import UsageError, find_target
 
 if TYPE_CHECKING:
     import subprocess

@@ -6,11 +6,11 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from lffs.admin_api import AdminApi
+from lffs.control.api import AdminApi
 from lffs.errors import InvalidJobIdError, UnknownJobError
-from lffs.mounts import find_target
+from lffs.library.session import open_session
+from lffs.mounting.table import find_target
 from lffs.progress import Progress, progress_to
-from lffs.session import open_session
 from lffs.work import Answer
 
 R = TypeVar("R")

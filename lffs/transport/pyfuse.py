@@ -22,7 +22,7 @@ from lffs.transport.kernel_notes import fuse_descriptor, increase_epoch
 from lffs.work import Work
 
 if TYPE_CHECKING:
-    from lffs.mounting import MountOptions
+    from lffs.mounting.options import MountOptions
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from lffs.cli.main import main
-from lffs.mounts import FS_TYPE, Mount
+from lffs.mounting.table import FS_TYPE, Mount
 from tests.fake_daemon import FakeAdmin, make_job, served_in_thread
 
 
@@ -59,7 +59,7 @@ def mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mounted
         Mount(1, 1, "0:1", PurePosixPath("/"), Path("/"), "ext4", "/dev/vda"),
         Mount(2, 1, "0:2", PurePosixPath("/"), mountpoint, FS_TYPE, str(backing)),
     ]
-    monkeypatch.setattr("lffs.mounts.read_mounts", lambda: table)
+    monkeypatch.setattr("lffs.mounting.table.read_mounts", lambda: table)
     admin = FakeAdmin(
         {
             "Suits/S01E01": make_job("Suits/S01E01", "completed", why=None),

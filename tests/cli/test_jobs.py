@@ -156,7 +156,7 @@ def test_a_mount_whose_daemon_is_gone_is_named(
     (mounted.backing / ".lffs/control.sock").unlink()
     done = lffs("jobs", mounted.mountpoint)
     assert (done.status, done.err) == (1, f"lffs: no daemon serves {mounted.backing}\n")
-    monkeypatch.setattr("lffs.session.is_dead_mount", lambda path: True)
+    monkeypatch.setattr("lffs.library.session.is_dead_mount", lambda path: True)
     done = lffs("jobs", mounted.mountpoint)
     assert done.status == 1
     assert f"mount it again: lffs mount {mounted.backing} {mounted.mountpoint}" in done.err

@@ -12,7 +12,7 @@ import pytest
 
 from lffs.cli.exits import Exit, report
 from lffs.errors import ConfigError, InvalidJobIdError, InvalidStatusError, MountError, UnknownJobError
-from lffs.mounts import UsageError
+from lffs.mounting.table import UsageError
 from tests.cli.conftest import Lffs, Mounted
 
 ROOT = Path(__file__).parent.parent.parent

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lffs
-from lffs import library, model
+from lffs import model
 from lffs.integrations.langflix import (
     CleanupPolicy,
     CleanupResult,
@@ -38,6 +38,7 @@ from lffs.integrations.langflix import (
     parse_series_episode_from_string,
     sanitize_path_component,
 )
+from lffs.library import records as library
 from tests.harness import Mounted
 
 ROOT = Path(lffs.__file__).parent.parent

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lffs.mounts import detach, is_dead_mount
+from lffs.mounting.table import detach, is_dead_mount
 from tests.harness import ROOT, eventually, is_dead
 
 pytestmark = pytest.mark.mounted

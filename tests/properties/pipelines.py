@@ -20,13 +20,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from lffs import CleanupService, JobManager, ManifestTracker
-from lffs.admin import Admin
 from lffs.backing import Backing
-from lffs.config import Settings
+from lffs.config import Settings, load_settings
+from lffs.control.admin import Admin
 from lffs.work import settle
 from tests.harness import Mounted, eventually
 from tests.places import Unmounted, unmounted
-from tests.stores import Client, FakeClock, fast_directory, make_settings, opened, problems, reap, tree
+from tests.stores import Client, FakeClock, fast_directory, opened, problems, reap, tree
 
 JOB_TYPES = ["short_form", "long_form", "expression_only", "slides_only"]
 TEMPORARY = {"temp_video", "temp_slide", "temp_expression", "temp_audio", "temp_subtitle"}
@@ -525,7 +525,8 @@ class InMount(Site):
 
 def default_settings(*, debug: bool = False, **cleanup: Any) -> Settings:
     """The default configuration, but for what is given."""
-    return make_settings(debug=debug, cleanup=cleanup, classify=Settings().classify)
+    values = {f"cleanup.{key}": value for key, value in cleanup.items()}
+    return load_settings(None, {}, {"debug": debug, **values}).settings
 
 
 @contextlib.contextmanager

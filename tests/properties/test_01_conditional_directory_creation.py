@@ -1,4 +1,4 @@
-"""Property 1: for any job type and any sequence of writes, exactly the needed directories exist (1.1, 1.2)."""
+"""Property 1: for any job type and any writes, exactly the needed directories exist (1.1, 1.2)."""
 
 from pathlib import Path
 

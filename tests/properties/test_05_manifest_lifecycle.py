@@ -1,4 +1,4 @@
-"""Property 5: the manifest is made at the start, is what was made at every step, and stays until cleanup is done."""
+"""Property 5: a manifest is made at the start, is right at every step, and stays until all is cleaned."""
 
 import json
 from dataclasses import dataclass

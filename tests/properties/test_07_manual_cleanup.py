@@ -1,4 +1,4 @@
-"""Property 7: manual cleanup works whatever the automatic settings are; a dry run names what the real run removes."""
+"""Property 7: manual cleanup works whatever the settings; a dry run names just what the real run removes."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Property 8: exactly the files that could not be removed are logged, with the reason; the rest is removed (3.5)."""
+"""Property 8: exactly the files that could not go are logged, with the reason; the rest goes (3.5)."""
 
 import os
 

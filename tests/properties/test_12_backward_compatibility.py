@@ -82,9 +82,7 @@ def run(site: InCore | InMount, episode: Episode, course: list[str], read: Calla
 
 
 @IN_MEMORY
-@given(
-    episode=episodes(), course=statuses, names=st.sampled_from(["plain", "suffix"]), label=expressions
-)
+@given(episode=episodes(), course=statuses, names=st.sampled_from(["plain", "suffix"]), label=expressions)
 def test_old_paths_read_the_same_bytes(episode: Episode, course: list[str], names: str, label: str) -> None:
     clock = FakeClock()
     values = {"jobs.status_names": names}

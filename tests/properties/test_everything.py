@@ -12,7 +12,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
-from tests.fs.test_filesystem import MountManifestAndDiskAgree, Oracle, OracleFile, OracleHidden, OracleJob, is_below
+from tests.fs.test_filesystem import (
+    MountManifestAndDiskAgree,
+    Oracle,
+    OracleFile,
+    OracleHidden,
+    OracleJob,
+    is_below,
+)
 from tests.properties.pipelines import examples
 from tests.stores import fast_directory, problems, reap, tree
 
@@ -170,7 +177,9 @@ class Everything(MountManifestAndDiskAgree):
     def what_a_failed_job_made_is_in_view(self) -> None:
         for name, job in self.oracle.jobs.items():
             if job.status == "failed":
-                made = {path: file.content for path, file in self.oracle.files.items() if is_below(path, name)}
+                made = {
+                    path: file.content for path, file in self.oracle.files.items() if is_below(path, name)
+                }
                 assert {path: self.client.read(path) for path in made} == made
 
 

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from lffs.library import JobContext, check_job_id
+from lffs.library.records import JobContext, check_job_id
 from lffs.model import FileType, JobType
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lffs import library, model
+from lffs import model
+from lffs.library import records as library
 from lffs.model import DirectoryType, JobStatus, JobType
 
 __all__ = [

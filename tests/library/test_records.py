@@ -14,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lffs.errors import InvalidJobIdError, NewerStoreError
-from lffs.model import TEMPORARY_TYPES, DirectoryType, EntryKind, EntryState, FileType, JobStatus, JobType
-from lffs.library import (
+from lffs.library.records import (
     CleanupPolicy,
     CleanupResult,
     DirectoryStructure,
@@ -23,6 +22,7 @@ from lffs.library import (
     JobManifest,
     ManifestEntry,
 )
+from lffs.model import TEMPORARY_TYPES, DirectoryType, EntryKind, EntryState, FileType, JobStatus, JobType
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from lffs.mounts import (
+from lffs.mounting.table import (
     BusyMountError,
     Holder,
     Mount,
@@ -25,7 +25,7 @@ from lffs.mounts import (
     resolve,
     unmount,
 )
-from lffs.unmounting import end_mount
+from lffs.mounting.unmounting import end_mount
 from tests.bare_mount import BareMount, bare_mount, needs_root
 
 
@@ -133,7 +133,7 @@ def test_links_that_lead_in_a_circle_are_refused(tmp_path: Path) -> None:
 def table(monkeypatch: pytest.MonkeyPatch) -> list[Mount]:
     """What the mount table says, for the test to fill."""
     mounts = [ROOT]
-    monkeypatch.setattr("lffs.mounts.read_mounts", lambda: mounts)
+    monkeypatch.setattr("lffs.mounting.table.read_mounts", lambda: mounts)
     return mounts
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from lffs import systemd
-from lffs.background import LOG_NAME, EarlyLog, PrivateLogFile
 from lffs.errors import MountError
-from lffs.mounting import (
+from lffs.mounting import systemd
+from lffs.mounting.background import LOG_NAME, EarlyLog, PrivateLogFile
+from lffs.mounting.options import (
     MountOptions,
     TransportChoice,
     check_fuse,
@@ -25,10 +25,10 @@ from lffs.mounting import (
     mount_options,
     split_options,
 )
-from lffs.mounts import UsageError
+from lffs.mounting.table import UsageError
 from tests.bare_mount import bare_mount
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 # -- options --------------------------------------------------------------------------------------
 
@@ -152,7 +152,7 @@ def test_a_configuration_is_a_profiles_name_or_a_file(
 def fuse_is_there(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """These tests are about directories, and hold on any machine."""
     if not request.node.get_closest_marker("mounted"):
-        monkeypatch.setattr("lffs.mounting.check_fuse", lambda: None)
+        monkeypatch.setattr("lffs.mounting.options.check_fuse", lambda: None)
 
 
 @pytest.fixture
@@ -280,7 +280,7 @@ def test_without_fusermount3_only_root_can_mount(monkeypatch: pytest.MonkeyPatch
 
 _START = """
 import os, signal, sys
-from lffs.background import run_in_background
+from lffs.mounting.background import run_in_background
 def serve(ready):
 {body}
 sys.exit(run_in_background(serve, "still scanning", note_after_s={note_after_s}))

@@ -2,9 +2,9 @@
 
 import math
 
-from lffs.admin_api import JsonObject
-from lffs.library import CleanupResult, check_job_id
-from lffs.session import Session, Store, opener
+from lffs.control.api import JsonObject
+from lffs.library.records import CleanupResult, check_job_id
+from lffs.library.session import Session, Store, opener
 
 
 class CleanupService:

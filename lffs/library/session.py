@@ -14,11 +14,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from lffs.admin_api import AdminApi, JsonObject
+from lffs.control.api import AdminApi, JsonObject
+from lffs.control.client import NoDaemonError, RemoteAdmin
 from lffs.errors import InvalidPathError, LffsError, MountError, StoreInUseError
-from lffs.mounts import Target, UsageError, find_target, is_dead_mount, read_mounts, resolve
-from lffs.remote_admin import NoDaemonError, RemoteAdmin
-from lffs.settings_access import installed_settings
+from lffs.library.settings_access import installed_settings
+from lffs.mounting.table import Target, UsageError, find_target, is_dead_mount, read_mounts, resolve
 from lffs.state_dir import STATE_NAME
 from lffs.work import Answer, settle
 
@@ -146,7 +146,7 @@ def _begin(
 ) -> Session:
     if target.mount is not None:
         return Session(target, RemoteAdmin(target.backing))
-    from lffs.admin import admin_of_unmounted, open_unmounted  # the whole core, for this case only
+    from lffs.control.admin import admin_of_unmounted, open_unmounted  # the whole core, for this case only
 
     if settings is None:
         settings = installed_settings()
@@ -207,7 +207,7 @@ def open_store(
     A directory becomes a store when it is opened first.  Until the block ends, this thread's calls for
     the same store use the session, and nobody else has the store if it is not mounted.  *settings*
     and *clock* are for that case, and remembered for the next opening; without them a store goes by
-    what `lffs.settings_access.use_settings` installed, else by those of its last mount or opening.
+    what `lffs.library.settings_access.use_settings` installed, else by those of its last mount or opening.
     A mounted store goes by its daemon's.
 
     Raises UsageError for a path that can be no store, StoreInUseError when another process keeps it,

@@ -1,8 +1,8 @@
 """What will happen to a file, and why: `lffs explain` and `lffs expiring`."""
 
-from lffs.admin_api import JsonObject
 from lffs.backing import Backing
 from lffs.cleanup.plan import HOUR_NS, effective_type, plan_hide
+from lffs.control.api import JsonObject
 from lffs.errors import InvalidJobIdError
 from lffs.handles import join, split
 from lffs.manifest.export import text, timestamp

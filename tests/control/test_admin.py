@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lffs.admin import Admin, admin_of_unmounted, open_unmounted
+from lffs.control.admin import Admin, admin_of_unmounted, open_unmounted
 from lffs.errors import InvalidJobIdError, InvalidStatusError, MountError, StoreInUseError, UnknownJobError
 from lffs.model import FileType, JobType
 from lffs.work import settle

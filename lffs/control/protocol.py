@@ -1,4 +1,4 @@
-"""What is said over the control socket; lffs.control_socket answers, lffs.remote_admin asks.
+"""What is said over the control socket; lffs.control.server answers, lffs.control.client asks.
 
 Lines of JSON in ASCII.  A request is ``{"call": NAME, "arguments": {…}}``; the answer is
 ``{"result": …}`` or ``{"error": {"type", "message", "errno"}}``, and lines ``{"progress": {…}}`` may
@@ -10,7 +10,7 @@ import os
 from typing import Any
 
 from lffs import errors
-from lffs.admin_api import CALLS, Call, JsonObject
+from lffs.control.api import CALLS, Call, JsonObject
 from lffs.errors import LffsError
 
 SOCKET_NAME = "control.sock"

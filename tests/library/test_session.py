@@ -23,12 +23,11 @@ from lffs import (
     UnknownJobError,
     UsageError,
     open_store,
-    session,
-    settings_access,
 )
-from lffs.admin_api import JsonObject
 from lffs.backing import open_backing
-from lffs.mounts import find_target
+from lffs.control.api import JsonObject
+from lffs.library import session, settings_access
+from lffs.mounting.table import find_target
 from tests.fake_daemon import FakeAdmin, served_in_thread
 from tests.harness import ROOT, Mounted
 from tests.stores import FakeClock, descriptors_kept, make_settings

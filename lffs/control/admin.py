@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from lffs import __version__
-from lffs.admin_api import JsonObject
 from lffs.backing import Backing, StatusChange, open_backing
 from lffs.classify import pattern_regex
 from lffs.cleanup.manual import Cleaned, NoView, Selection, View, carry_out, plan_clean
@@ -20,9 +19,10 @@ from lffs.cleanup.plan import HOUR_NS
 from lffs.cleanup.service import Hidden, Reaped, Restored
 from lffs.cleanup.trash import Deleted
 from lffs.config import load_settings, settings_from_json, settings_to_json, settings_to_values
-from lffs.control_protocol import RequestError
+from lffs.control.api import JsonObject
+from lffs.control.explaining import expiring, explain
+from lffs.control.protocol import RequestError
 from lffs.errors import CleanRefusedError, JobBusyError, StoreError
-from lffs.explaining import expiring, explain
 from lffs.handles import join
 from lffs.jobs import parse_status
 from lffs.manifest.export import export_path, text, timestamp
@@ -43,7 +43,7 @@ _Word = TypeVar("_Word", FileType, DirectoryType, JobType)
 
 
 class Admin:
-    """Answers about one backing store (lffs.admin_api names the calls)."""
+    """Answers about one backing store (lffs.control.api names the calls)."""
 
     def __init__(
         self,

@@ -15,9 +15,10 @@ import pytest
 import trio
 import trio.testing
 
-from lffs.admin_api import CALLS, AdminApi
-from lffs.control_protocol import MAX_REQUEST_BYTES, SOCKET_NAME
-from lffs.control_socket import IDLE_S, serve_control
+from lffs.control.api import CALLS, AdminApi
+from lffs.control.client import NoDaemonError, RemoteAdmin
+from lffs.control.protocol import MAX_REQUEST_BYTES, SOCKET_NAME
+from lffs.control.server import IDLE_S, serve_control
 from lffs.errors import (
     InvalidStatusError,
     JobBusyError,
@@ -27,7 +28,6 @@ from lffs.errors import (
     UnknownJobError,
 )
 from lffs.progress import Progress, progress_to
-from lffs.remote_admin import NoDaemonError, RemoteAdmin
 from lffs.state_dir import STATE_NAME, point_to_state_directory, state_directory
 from tests.fake_daemon import FakeAdmin, make_job, served_in_thread
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lffs import DirectoryManager, DirectoryType, JobManager, JobType, ManifestTracker, UnknownJobError
-from lffs.library import JobContext
+from lffs.library.records import JobContext
 from tests.harness import Mounted
 from tests.places import Place, unmounted
 from tests.stores import make_settings, tree

@@ -2,7 +2,7 @@
 
 Options come from the command line and from mount(8), in its comma list.  The checks look at the
 machine and change nothing but one thing: a dead mount of ours in the way is detached, and said so.
-Making the mount is the daemon's (lffs.daemon), going into the background lffs.background's.
+Making the mount is the daemon's (lffs.daemon), going into the background lffs.mounting.background's.
 """
 
 import difflib
@@ -15,9 +15,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
+from lffs.control.client import open_daemon
 from lffs.errors import MountError
-from lffs.mounts import FUSERMOUNT, Mount, UsageError, detach, is_dead_mount, mount_over, read_mounts, resolve
-from lffs.remote_admin import open_daemon
+from lffs.mounting.table import (
+    FUSERMOUNT,
+    Mount,
+    UsageError,
+    detach,
+    is_dead_mount,
+    mount_over,
+    read_mounts,
+    resolve,
+)
 from lffs.state_dir import STATE_NAME
 
 DEV_FUSE = Path("/dev/fuse")

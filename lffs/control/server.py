@@ -21,8 +21,8 @@ from typing import Any
 
 import trio
 
-from lffs.admin_api import AdminApi, JsonObject
-from lffs.control_protocol import MAX_REQUEST_BYTES, SOCKET_NAME, RequestError, check_request, encode_error
+from lffs.control.api import AdminApi, JsonObject
+from lffs.control.protocol import MAX_REQUEST_BYTES, SOCKET_NAME, RequestError, check_request, encode_error
 from lffs.errors import LffsError, StoreInUseError
 from lffs.progress import Progress, progress_to
 from lffs.threads import carry_out

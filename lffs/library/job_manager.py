@@ -3,13 +3,13 @@
 from datetime import datetime
 from pathlib import Path
 
-from lffs.admin_api import JsonObject
-from lffs.cleanup_service import result_of
-from lffs.directory_manager import job_structure
+from lffs.control.api import JsonObject
 from lffs.errors import UnknownJobError
-from lffs.library import CleanupResult, JobContext, JobManifest, check_job_id
+from lffs.library.cleanup_service import result_of
+from lffs.library.directory_manager import job_structure
+from lffs.library.records import CleanupResult, JobContext, JobManifest, check_job_id
+from lffs.library.session import Session, Store, opener
 from lffs.model import FINAL_TYPES, JobType
-from lffs.session import Session, Store, opener
 
 
 class JobManager:

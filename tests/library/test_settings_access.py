@@ -5,12 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from lffs import settings_access
 from lffs.config import Settings
 from lffs.errors import ConfigError
-from lffs.model import TEMPORARY_TYPES, FileType, JobType, StatusNames
-from lffs.mounts import UsageError
-from lffs.settings_access import (
+from lffs.library import settings_access
+from lffs.library.settings_access import (
     current_settings,
     forget_settings,
     get_cleanup_config,
@@ -33,6 +31,8 @@ from lffs.settings_access import (
     reload_settings,
     use_settings,
 )
+from lffs.model import TEMPORARY_TYPES, FileType, JobType, StatusNames
+from lffs.mounting.table import UsageError
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lffs.admin_api import JsonObject
-from lffs.control_protocol import SOCKET_NAME, decode_error
+from lffs.control.api import JsonObject
+from lffs.control.protocol import SOCKET_NAME, decode_error
 from lffs.errors import MountError
 from lffs.progress import Progress, report_progress
 from lffs.state_dir import STATE_NAME, state_directory

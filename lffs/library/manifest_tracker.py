@@ -4,11 +4,11 @@ import os
 from pathlib import Path
 from typing import TypeAlias
 
-from lffs.admin_api import JsonObject
+from lffs.control.api import JsonObject
 from lffs.errors import InvalidPathError
-from lffs.library import JobManifest, check_job_id
+from lffs.library.records import JobManifest, check_job_id
+from lffs.library.session import Session, Store, opener
 from lffs.model import DirectoryType, FileType
-from lffs.session import Session, Store, opener
 
 AnyPath: TypeAlias = str | os.PathLike[str]
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NoReturn, TextIO
 
-from lffs import systemd
+from lffs.mounting import systemd
 
 log = logging.getLogger(__name__)
 

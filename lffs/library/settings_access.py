@@ -13,7 +13,7 @@ from lffs.model import FileType, JobType, StatusNames
 
 if TYPE_CHECKING:
     from lffs.config import LoadedSettings, Settings
-    from lffs.library import CleanupPolicy
+    from lffs.library.records import CleanupPolicy
     from lffs.units import MinFree
 
 
@@ -39,7 +39,7 @@ def use_settings(
     this process opens go by it from now on.  Raises UsageError where there is no such file and
     ConfigError for mistakes in it; the settings so far stay then.
     """
-    from lffs.mounting import find_config
+    from lffs.mounting.options import find_config
 
     found = find_config(None if file is None else os.fspath(file))
     given = dict(overrides or {})

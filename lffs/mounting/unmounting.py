@@ -8,8 +8,9 @@ import os
 import select
 from collections.abc import Callable
 
+from lffs.control.client import open_daemon
 from lffs.errors import MountError
-from lffs.mounts import (
+from lffs.mounting.table import (
     BusyMountError,
     Holder,
     Mount,
@@ -22,7 +23,6 @@ from lffs.mounts import (
     resolve,
     unmount,
 )
-from lffs.remote_admin import open_daemon
 
 _DAEMON_LIMIT_S = 60.0
 _BUSY_TRIES = 20

@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lffs.admin_api import AdminApi
-from lffs.library import DirectoryStructure, JobContext, check_job_id
+from lffs.control.api import AdminApi
+from lffs.library.records import DirectoryStructure, JobContext, check_job_id
+from lffs.library.session import Store, opener
 from lffs.model import DIRECTORY_NAMES, NEEDED_DIRECTORIES, DirectoryType, JobType
-from lffs.session import Store, opener
 from lffs.work import Answer
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Mounts and the process behind one: the mount table, options, the background, unmounting."""
