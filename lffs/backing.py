@@ -289,10 +289,10 @@ class Backing:
         dropped = []
         for directory in reversed(self.store.directories(job.path)):  # what is below comes first
             path = directory.path
-            if directory.declared and path not in wanted and self.directories.lazy(path):
-                if not self.directories.lazy_names(path):
-                    self.directories.remove(path)
-                    dropped.append(path)
+            is_unused = self.directories.lazy(path) is not None and not self.directories.lazy_names(path)
+            if directory.declared and path not in wanted and is_unused:
+                self.directories.remove(path)
+                dropped.append(path)
         return dropped
 
     def _declare_directories(self, job: Job) -> list[bytes]:

@@ -507,7 +507,9 @@ def _complaint(error: ErrorDetails) -> str:
             return "is missing; a rule needs match and type"
         case "bool_type":
             return f"must be true or false, not {shown}"
-        case "int_type" | "int_from_float" | "greater_than_equal" | "less_than_equal" if error["loc"][-1] == "backups":
+        case "int_type" | "int_from_float" | "greater_than_equal" | "less_than_equal" if (
+            error["loc"][-1] == "backups"
+        ):
             return f"must be a whole number of backups from 0 to {_MAX_BACKUPS}, not {shown}"
         case "greater_than":
             return f"must be a number of hours above 0, not {shown}"

@@ -125,7 +125,7 @@ class _Daemon:
         self._started_s = time.monotonic()
         self._reaper = Reaper(backing, filesystem, backing.export_changed)
         self._backup_task = BackupTask(backing)
-        backing.store.began = lambda: self._begun.set()
+        backing.store.began = self._note_begun
         filesystem.deadlines_changed = self._reaper.wake
         filesystem.control.texts.update(
             {
@@ -134,6 +134,9 @@ class _Daemon:
                 b"version": lambda: __version__.encode() + b"\n",
             }
         )
+
+    def _note_begun(self) -> None:
+        self._begun.set()
 
     async def serve(self, ready: Callable[[], None]) -> None:
         """Serve until unmounted.  No task outlives this call, and one that crashes ends them all."""

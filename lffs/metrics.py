@@ -15,7 +15,9 @@ def prometheus_text(
 ) -> bytes:
     """Return the exposition text; counters since the mount, gauges as of now."""
     lines = ["# TYPE lffs_requests_total counter"]
-    lines += [f'lffs_requests_total{{operation="{name}"}} {count}' for name, count in sorted(requests.items())]
+    lines += [
+        f'lffs_requests_total{{operation="{name}"}} {count}' for name, count in sorted(requests.items())
+    ]
     lines.append("# TYPE lffs_jobs gauge")
     lines += [f'lffs_jobs{{status="{status}"}} {count}' for status, count in sorted(jobs.items())]
     for name, kind, value in (

@@ -153,4 +153,3 @@ class Reaper:
             missing -= one.entry.size
             chosen.append(one)
         return chosen
-

@@ -17,9 +17,9 @@ PACKAGE = Path(lffs.__file__).parent
 # stands for the modules below it too; what is not named lies as low as its own imports let it.
 LAYERS = [
     # words and system calls
-    ["errors", "model", "units", "clock", "process", "syscalls", "progress", "work", "mounting.table", "mounting.systemd",
-     "located_yaml", "metrics", "state_dir", "handles", "library.records", "classify", "config", "control.api",
-     "control.protocol"],
+    ["errors", "model", "units", "clock", "process", "syscalls", "progress", "work", "mounting.table",
+     "mounting.systemd", "located_yaml", "metrics", "state_dir", "handles", "library.records", "classify",
+     "config", "control.api", "control.protocol"],
     ["manifest.records", "manifest.store"],
     ["jobs", "directories", "cleanup.plan"],
     ["cleanup", "manifest"],

@@ -412,9 +412,9 @@ class Cleanup:
         since_ns = {join(job.path, one.entry.path): one.hidden_ns for one in hidden}
         for directory in self._directories.hidden(job.path):
             # Unless a file had taken its name before that was hidden: then the file is the newer.
-            if since_ns.get(directory.path, 0) <= directory.ctime_ns:
-                if self._directories.reappear(directory):
-                    result.directories.append(directory.path)
+            is_newest = since_ns.get(directory.path, 0) <= directory.ctime_ns
+            if is_newest and self._directories.reappear(directory):
+                result.directories.append(directory.path)
         for one in sorted(hidden, key=lambda one: (one.hidden_ns, one.number), reverse=True):
             try:
                 self._put_back(job, one)
@@ -445,8 +445,7 @@ class Cleanup:
         except FileNotFoundError:
             if not directory:
                 raise
-        parent, name = split(directory)
-        parent_fd = self._parent_of(job, parent)
+        parent_fd = self._parent_of(job, split(directory)[0])
         like, xattrs = self._trash.mirrored(job.number, directory) or (syscalls.statx(parent_fd), {})
         self._directories.make_again(path, like, xattrs)
         return self._handles.open(path)
@@ -525,7 +524,8 @@ class Cleanup:
         times = []
         for job in self._jobs_with_trash():
             if self._is_preserved(job):
-                times += [due for one in self._retention_over(job, after_ns) if (due := self.due_time(job, one))]
+                dues = (self.due_time(job, one) for one in self._retention_over(job, after_ns))
+                times += [due for due in dues if due is not None]
             elif job.ended_ns is not None or job.status not in _KEEPING:
                 next_ns = self._store.next_due_ns(job.number, after_ns, *self._counting(job))
                 times += [next_ns] if next_ns is not None else []
@@ -767,9 +767,9 @@ class Cleanup:
                 return
             one = dataclasses.replace(one, name=found)
         recorded = self._store.entry(number, entry.path)
-        if recorded is not None and recorded.identity == entry.identity:
-            if not self._lies_in_place(job, entry):
-                self._store.remove_entry(number, entry.path)
+        is_same = recorded is not None and recorded.identity == entry.identity
+        if is_same and not self._lies_in_place(job, entry):
+            self._store.remove_entry(number, entry.path)
         if one.held:  # whoever wrote it died with the mount: that was its last close
             one = dataclasses.replace(one, held=False, hidden_ns=now_ns)
         self._store.update_trash(one)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from lffs import syscalls
 from lffs.cleanup.service import Hidden, Restored
-from lffs.directories import identity_of
 from lffs.errors import LffsError, StaleFileError
 from lffs.fs.answers import LONG_S, Answered, Opened
 from lffs.fs.caller import Caller, mode_after_change
@@ -93,7 +92,13 @@ class Filesystem:
             backing.classifier,
             backing.clock,
         )
-        self.tree = Tree(backing.handles, backing.directories, backing.jobs, self.recorder.met, backing.store.hidden_names)
+        self.tree = Tree(
+            backing.handles,
+            backing.directories,
+            backing.jobs,
+            self.recorder.met,
+            backing.store.hidden_names,
+        )
         self.files = OpenFiles(self.tree)
         self.control = ControlTree(backing)
         self.xattrs = LffsXattrs(self)

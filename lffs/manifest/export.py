@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 MANIFEST_VERSION = 1
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_FIRST = datetime.datetime(1, 1, 1, tzinfo=datetime.UTC)
+_LAST = datetime.datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=datetime.UTC)
 _ENDING = b".json"
 
 # The directory types by what a job calls its directories; what none names is base.
@@ -46,8 +48,7 @@ def timestamp(moment_ns: int) -> str:
     try:
         moment = _EPOCH + datetime.timedelta(microseconds=moment_ns // 1000)
     except OverflowError:
-        nearest = datetime.datetime.max if moment_ns > 0 else datetime.datetime.min
-        moment = nearest.replace(tzinfo=datetime.UTC)
+        moment = _LAST if moment_ns > 0 else _FIRST
     return moment.isoformat()
 
 

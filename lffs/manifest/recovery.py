@@ -324,6 +324,11 @@ def _put_in_place(backup: Generation, path: Path) -> None:
 
 
 def _take_over_said(store: Store, said: Said, now_ns: int) -> None:
+    _move_directories(
+        store,
+        {job.number: job.path for job in store.jobs()},
+        {job.number: job.path for job in said.jobs if job.ended_ns is None},
+    )
     numbers = {job.number for job in said.jobs}
     # A job that nobody speaks of any more was dropped: its path may be another's, its trash is not.
     dropped = [
@@ -335,6 +340,23 @@ def _take_over_said(store: Store, said: Said, now_ns: int) -> None:
     store.number_jobs_above(said.last_number)
     for identity in store.marks().keys() | said.marks.keys():
         store.set_mark(identity, said.marks.get(identity, NO_MARK))
+
+
+def _move_directories(store: Store, before: dict[int, bytes], after: dict[int, bytes]) -> None:
+    """Let what is remembered of directories follow their jobs; of jobs that ended it goes."""
+    moved = {number: path for number, path in before.items() if after.get(number) != path}
+    for number, path in moved.items():  # first out of each other's way
+        store.move_directories(path, _aside(number))
+    for number in moved:
+        goes = store.directories(after.get(number, _aside(number)))
+        for directory in goes:
+            store.remove_directory(directory.path)
+        if number in after:
+            store.move_directories(_aside(number), after[number])
+
+
+def _aside(number: int) -> bytes:
+    return b"\0%d" % number
 
 
 def _take_over_exports(store: Store, exported: Iterable[ExportedJob], now_ns: int) -> None:

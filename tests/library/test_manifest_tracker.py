@@ -290,7 +290,7 @@ def shared(exported: dict[str, Any]) -> dict[str, Any]:
 def test_the_export_and_the_librarys_manifest_are_one(
     place: Place, job: Path, job_id: str, tracker: ManifestTracker
 ) -> None:
-    """lffs.manifest.export writes it, lffs.library.records reads it: each has a form of its own to say the same."""
+    """manifest.export writes it, library.records reads it: each has a form of its own to say the same."""
     write(job, "slides/a.png", "shorts/x.mkv", "caf\udce9.log", "temp_gone.wav")
     tracker.add_file(job_id, "slides/a.png", "final_slide")
     tracker.add_file(job_id, "shorts/x.mkv", "final_video")

@@ -295,10 +295,30 @@ def test_a_lost_store_comes_back_from_its_backup(whole: Scene, damage: str) -> N
         assert client.get("kept/notes", "file_type") == "temp_audio"
         assert client.get("done", "retention_hours") == "9"
         assert client.read("running/lazy") == b"a file where a directory was"
+        assert backing.directories.lazy(b"running/lazy") is None
+        assert backing.directories.lazy(b"moved/lazy") is None  # its parent has another name now
         assert client.exists("kept/lazy")
+        assert client.exists("elsewhere/lazy")
         client.fs.close()
     (evidence,) = (whole.state / "damaged").iterdir()
     assert damage == "deleted" or (evidence / "manifest.db").exists()
+
+
+def test_a_jobs_number_is_not_used_again(whole: Scene) -> None:
+    """Not even that of a job which the backup never knew and nothing is left of."""
+    with whole.reopened() as backing:
+        client = Client(backing)
+        client.mkdir("short-lived")
+        job = backing.jobs.at(b"short-lived")
+        assert job is not None
+        client.rmdir("short-lived")
+        backing.store.forget_job(job.number)
+        client.fs.close()
+    (whole.state / "manifest.db").write_bytes(b"rubbish")
+    for newest in generations(whole.state / "backups")[:-1]:
+        newest.path.unlink()
+    with whole.reopened() as backing:
+        assert backing.store.last_number() >= job.number
 
 
 def test_without_what_was_said_the_backup_releases_nothing(whole: Scene) -> None:

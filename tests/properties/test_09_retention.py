@@ -10,7 +10,6 @@ from tests.harness import Mounted
 from tests.properties.pipelines import (
     IN_MEMORY_OFTEN,
     MOUNTED,
-    InCore,
     InMount,
     Site,
     core,
@@ -31,7 +30,7 @@ def steps(hours: st.SearchStrategy[int]) -> st.SearchStrategy[list[Step]]:
         st.one_of(
             st.builds(Step, st.just("write"), st.integers(0, 3)),
             st.builds(Step, st.sampled_from(["complete", "complete", "run"]), st.just(0)),
-            st.builds(Step, st.just("retain"), st.integers(1, 50)),
+            st.builds(Step, st.just("retain"), st.sampled_from([1, 6, 12, 24, 30, 48])),
             st.builds(Step, st.just("pass"), hours),
         ),
         max_size=12,
@@ -89,9 +88,9 @@ def check(site: Site, todo: list[Step]) -> None:
         assert set(site.view()) == view
 
 
-forwards = st.integers(0, 30)
+forwards = st.sampled_from([1, 6, 11, 12, 23, 24, 25])
 # A clock that is set back deletes nothing; the reaper of a mount minds a clock that is set ahead.
-either_way = st.integers(-10, 30)
+either_way = st.one_of(forwards, forwards, st.integers(-10, 30))
 
 
 @IN_MEMORY_OFTEN
@@ -99,7 +98,6 @@ either_way = st.integers(-10, 30)
 def test_nothing_is_deleted_before_its_retention_is_over(todo: list[Step]) -> None:
     with core() as site:
         check(site, todo)
-        assert isinstance(site, InCore)
         site.verify()
 
 

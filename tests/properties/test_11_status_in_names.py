@@ -78,7 +78,10 @@ def test_a_job_is_listed_with_its_status(jobs: list[str], todo: list[tuple[int, 
 
 
 @IN_MEMORY
-@given(job=texts.map(lambda text: f"x{text}x"), course=st.lists(st.sampled_from(sorted(SHOWN.values()))))
+@given(
+    job=texts.map(lambda text: f"x{text}x"),
+    course=st.lists(st.sampled_from(sorted(SHOWN.values())), max_size=3),
+)
 def test_the_library_finds_a_job_by_the_name_that_it_is_listed_under(job: str, course: list[str]) -> None:
     with library() as site:
         site.job = job

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import invariant, precondition, rule
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from tests.fs.test_filesystem import (
+    NAMES,
     MountManifestAndDiskAgree,
     Oracle,
     OracleFile,
@@ -79,6 +80,32 @@ class Everything(MountManifestAndDiskAgree):
     def __init__(self) -> None:
         super().__init__()
         self.oracle = OracleInTime()
+        self.steps = 0  # since the store was made
+
+    # -- work ---------------------------------------------------------------------------------
+
+    @initialize(content=st.binary(max_size=6))
+    def a_pipeline_has_begun(self, content: bytes) -> None:
+        """Without it most examples would never come to have a file."""
+        for directory in ("a", "b", "a/b"):
+            self.mkdir(directory)
+        for path in ("a/a.tmp", "a/b.wav", "a/b/a.tmp", "a/b/c.mkv", "b/a.tmp"):
+            self.create(path, content + path.encode(), leave_open=False)
+
+    @rule(job=st.sampled_from(["a", "b"]), files=st.lists(st.sampled_from(NAMES), min_size=1, max_size=3))
+    def a_pipeline_writes(self, job: str, files: list[str]) -> None:
+        self.mkdir(job)
+        for name in files:
+            self.create(f"{job}/{name}", name.encode(), leave_open=False)
+
+    @rule(which=st.integers(0, 100), job=st.sampled_from(["a", "b"]), name=st.sampled_from(NAMES))
+    def a_pipeline_renames(self, which: int, job: str, name: str) -> None:
+        self.rename_a_file(which, f"{job}/{name}", noreplace=False)
+
+    @rule(which=st.integers(0, 100), keep=st.booleans())
+    def a_job_completes_with_a_file_pinned(self, which: int, keep: bool) -> None:
+        self.keep_a_file(which, keep)
+        self.complete(which)
 
     # -- time ---------------------------------------------------------------------------------
 
@@ -124,7 +151,7 @@ class Everything(MountManifestAndDiskAgree):
 
     # -- damage -------------------------------------------------------------------------------
 
-    @precondition(lambda self: len(self.oracle.files) >= 2)
+    @precondition(lambda self: self.steps >= 12)
     @rule(
         damage=st.sampled_from(["truncate", "flip", "delete"]),
         at=st.integers(0, 2**20),
@@ -150,6 +177,8 @@ class Everything(MountManifestAndDiskAgree):
         self.directory = self.life.enter_context(fast_directory())
         self.oracle = OracleInTime()
         self.open()
+        self.a_pipeline_has_begun(b"")
+        self.steps = 0
 
     def nothing_goes_but_what_was_to_go(self, *, rebuilt: bool) -> None:
         before = sorted([*self.all_contents()])
@@ -174,6 +203,10 @@ class Everything(MountManifestAndDiskAgree):
     # -- what must hold besides ---------------------------------------------------------------
 
     @invariant()
+    def time_goes_on(self) -> None:
+        self.steps += 1
+
+    @invariant()
     def what_a_failed_job_made_is_in_view(self) -> None:
         for name, job in self.oracle.jobs.items():
             if job.status == "failed":
@@ -196,4 +229,4 @@ def hurt(path: Path, damage: str, at: int) -> None:
 
 
 TestEverything = Everything.TestCase
-TestEverything.settings = settings(examples(100), stateful_step_count=30)
+TestEverything.settings = settings(examples(100), stateful_step_count=40)
