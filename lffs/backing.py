@@ -183,9 +183,7 @@ class Backing:
     def _candidate(self, job: Job, entry: Entry, hidden: TrashEntry | None = None) -> Candidate:
         mark = self.store.mark(entry.identity)
         found = None if hidden else self.status_of(join(job.path, entry.path))
-        pinned = job.ended_ns is None and self.directories.is_pinned(
-            split(join(job.path, entry.path))[0]
-        )
+        pinned = job.ended_ns is None and self.directories.is_pinned(split(join(job.path, entry.path))[0])
         return Candidate(
             job=job,
             entry=entry,
@@ -426,9 +424,7 @@ def open_backing(
         trash = Trash(_make_private(home_fd, b"trash", stack))
         stack.callback(trash.forget_handles)
         staging_fd = _make_private(home_fd, b"staging", stack)
-        backing = _with_store(
-            path, root_fd, state, trash, staging_fd, settings, clock or SystemClock(), told
-        )
+        backing = _with_store(path, root_fd, state, trash, staging_fd, settings, clock or SystemClock(), told)
         stack.callback(backing.handles.close)
         try:
             yield backing

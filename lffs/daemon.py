@@ -58,9 +58,7 @@ def run(
         raise MountError("transport=passthrough is not built yet; use auto or pyfuse3")
     _raise_descriptor_limit()
     settings = loaded.settings
-    with open_backing(
-        options.backing, settings, state_dir=options.state_dir, clock=clock
-    ) as backing:
+    with open_backing(options.backing, settings, state_dir=options.state_dir, clock=clock) as backing:
         kernel = PyfuseKernel()
         filesystem = Filesystem(backing, kernel)
         transport = PyfuseTransport(filesystem, kernel)
@@ -152,9 +150,7 @@ class _Daemon:
         )
         state_fd = os.open(self._backing.state_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            with trio.open_signal_receiver(
-                signal.SIGTERM, signal.SIGINT, signal.SIGHUP
-            ) as signals:
+            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
                 async with trio.open_nursery() as nursery:
                     await nursery.start(_serve_control, state_fd, admin)
                     nursery.start_soon(self._obey, signals)

@@ -345,9 +345,7 @@ class Directories:
 
     def make_again(self, path: bytes, like: Stat, xattrs: dict[str, bytes]) -> None:
         """Make a directory that was removed, with the mode and owner of *like*."""
-        directory = self.make_lazy(
-            path, mode=like.mode, uid=like.uid, gid=like.gid, now_ns=like.mtime_ns
-        )
+        directory = self.make_lazy(path, mode=like.mode, uid=like.uid, gid=like.gid, now_ns=like.mtime_ns)
         directory.xattrs = xattrs
         self.materialise(path)
 

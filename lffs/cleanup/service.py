@@ -285,9 +285,7 @@ class Cleanup:
         is_held = held(entry.identity)
         if is_held:
             self._held.add(entry.identity)
-        return self._store.add_trash(
-            entry, name, reason, now_ns, self._jobs.retention_hours(job), is_held
-        )
+        return self._store.add_trash(entry, name, reason, now_ns, self._jobs.retention_hours(job), is_held)
 
     def _forget_row(self, row: TrashEntry) -> None:
         """The file of this row was not moved after all."""
@@ -393,9 +391,7 @@ class Cleanup:
             self._jobs.set_status(job, status, now_ns)
             self._store.set_restoring(job.number, reasons)
             self._store.commit()
-        restored = self.restore(
-            job, [one for one in self._store.trash(job.number) if one.reason in reasons]
-        )
+        restored = self.restore(job, [one for one in self._store.trash(job.number) if one.reason in reasons])
         with self._never_failing():
             self._store.set_restoring(job.number, None)
             self._store.commit()
@@ -552,9 +548,7 @@ class Cleanup:
         """Pinned while it is hidden: the pipeline unlinked it, or a directory was pinned since."""
         if self._store.mark(one.entry.identity).keep:
             return True
-        return job.ended_ns is None and self._directories.is_pinned(
-            split(join(job.path, one.entry.path))[0]
-        )
+        return job.ended_ns is None and self._directories.is_pinned(split(join(job.path, one.entry.path))[0])
 
     def reap(self, hidden: list[TrashEntry], now_ns: int, why: str) -> Work[list[Deleted], Reaped]:
         """Return the work of deleting these hidden files for good.

@@ -83,9 +83,7 @@ class Trash:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    def take(
-        self, source_fd: int, source: bytes, identity: FileIdentity, job: int, name: bytes
-    ) -> None:
+    def take(self, source_fd: int, source: bytes, identity: FileIdentity, job: int, name: bytes) -> None:
         """Move the file *source* into the job's trash at *name*, whose directory `prepare` made.
 
         Raises ChangedFileError if *source* is another file than *identity*, which then lies where
@@ -342,9 +340,7 @@ def _names(descriptor: int) -> list[bytes]:
     return [os.fsencode(entry.name) for entry in syscalls.list_directory(descriptor)]
 
 
-def _walk(
-    handles: DirectoryHandles, root: bytes, below: bytes
-) -> Iterator[tuple[bytes, FileIdentity]]:
+def _walk(handles: DirectoryHandles, root: bytes, below: bytes) -> Iterator[tuple[bytes, FileIdentity]]:
     with contextlib.suppress(FileNotFoundError):
         descriptor = handles.open(join(root, below).rstrip(b"/"))
         for name in _names(descriptor):

@@ -221,19 +221,11 @@ class ControlTree:
 
     def _outputs_of(self, job: Job) -> tuple[bytes, _Item]:
         def children() -> dict[bytes, _Item]:
-            finals = [
-                entry.path
-                for entry, type_ in self._backing.typed_entries(job)
-                if type_ in FINAL_TYPES
-            ]
+            finals = [entry.path for entry, type_ in self._backing.typed_entries(job) if type_ in FINAL_TYPES]
             up = b"../" * (job.path.count(b"/") + 3)
-            return {
-                name: _Link(up + join(job.path, path)) for name, path in flat_names(finals).items()
-            }
+            return {name: _Link(up + join(job.path, path)) for name, path in flat_names(finals).items()}
 
-        return split(job.path)[1], _Directory(
-            children, lambda: self._backing.status_of(job.path)
-        )
+        return split(job.path)[1], _Directory(children, lambda: self._backing.status_of(job.path))
 
     # -- numbers ------------------------------------------------------------------------------
 

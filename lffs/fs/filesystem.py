@@ -204,9 +204,7 @@ class Filesystem:
 
     # -- making -------------------------------------------------------------------------------
 
-    def create(
-        self, parent: int, name: bytes, mode: int, flags: int, caller: Caller
-    ) -> tuple[int, Answered]:
+    def create(self, parent: int, name: bytes, mode: int, flags: int, caller: Caller) -> tuple[int, Answered]:
         """Make and open a regular file; return the handle and the entry."""
         self._refuse_new(parent, name)
         directory = self._node(parent)
@@ -294,9 +292,7 @@ class Filesystem:
         self._backing.store.commit()
         return self._looked_up(found)
 
-    def _mkdir_real(
-        self, directory: Node, name: bytes, path: bytes, mode: int, caller: Caller
-    ) -> Found:
+    def _mkdir_real(self, directory: Node, name: bytes, path: bytes, mode: int, caller: Caller) -> Found:
         directory_fd = self.tree.directory_fd(directory)
         os.mkdir(name, mode & 0o7777, dir_fd=directory_fd)
         self._dress(directory_fd, name, stat.S_IFDIR | mode, caller)
@@ -304,9 +300,7 @@ class Filesystem:
         self.recorder.made_directory(path, status, caller)
         return self.tree.found(directory, directory.path(), name, status)
 
-    def _mkdir_lazy(
-        self, directory: Node, name: bytes, path: bytes, mode: int, caller: Caller
-    ) -> Found:
+    def _mkdir_lazy(self, directory: Node, name: bytes, path: bytes, mode: int, caller: Caller) -> Found:
         above = self.tree.status(directory)
         inherits = bool(above.mode & stat.S_ISGID)
         self._directories.make_lazy(
@@ -515,9 +509,7 @@ class Filesystem:
         nodes.attach(source.node, second, new_name)
         source.node.lookups -= 1
         target.node.lookups -= 1
-        self.recorder.exchanged(
-            old, syscalls.statx(old_fd, old_name), new, syscalls.statx(new_fd, new_name)
-        )
+        self.recorder.exchanged(old, syscalls.statx(old_fd, old_name), new, syscalls.statx(new_fd, new_name))
 
     # -- files --------------------------------------------------------------------------------
 
@@ -578,9 +570,7 @@ class Filesystem:
 
     def is_open_for_writing(self, identity: FileIdentity) -> bool:
         """Tell whether a handle of the mount may write to this file."""
-        return any(
-            FileIdentity(node.ino, node.birth_ns) == identity for node in self.tree.nodes.writers()
-        )
+        return any(FileIdentity(node.ino, node.birth_ns) == identity for node in self.tree.nodes.writers())
 
     # -- directories --------------------------------------------------------------------------
 
@@ -915,9 +905,7 @@ class Filesystem:
         else:
             syscalls.set_times(self._handles.open(directory.path()), b"", mtime_ns=now_ns)
 
-    def _give_to_caller(
-        self, directory_fd: int, descriptor: int, mode: int, caller: Caller
-    ) -> Stat:
+    def _give_to_caller(self, directory_fd: int, descriptor: int, mode: int, caller: Caller) -> Stat:
         """Give a file that the daemon just made to who asked for it (a setgid parent keeps its group)."""
         status = syscalls.statx(descriptor)
         gid = status.gid if syscalls.statx(directory_fd).mode & stat.S_ISGID else caller.gid
@@ -960,4 +948,3 @@ class Filesystem:
         if self._kernel.can_age_names or self._jobs.of(found.node.path()) is None:
             return Answered(found.status)
         return Answered(found.status, entry_timeout_s=0.0)
-

@@ -27,9 +27,7 @@ class Listing:
             if shown not in self._positions:
                 self._last += 1
                 self._positions[shown] = self._last
-        self._order = sorted(
-            (self._positions[shown], shown, real) for shown, real in names.items()
-        )
+        self._order = sorted((self._positions[shown], shown, real) for shown, real in names.items())
 
     def entries(
         self, offset: int, entry_of: Callable[[Node, bytes], Answered | None]

@@ -87,9 +87,7 @@ class Recorder:
                 self._jobs.set_status(job, JobStatus.RUNNING, self._clock.wall_ns())
                 self._store.commit()
 
-    def _add(
-        self, job: Job, path: bytes, status: Stat, creator: Creator, origin: EntryOrigin
-    ) -> None:
+    def _add(self, job: Job, path: bytes, status: Stat, creator: Creator, origin: EntryOrigin) -> None:
         below = path[len(job.path) + 1 :]
         self._store.add_entry(
             Entry(
@@ -263,9 +261,7 @@ class Recorder:
                 self._store.remove_entry(origin.number, entry.path)
         return entries, [(job, new + job.path[len(old) :]) for job in self._jobs_below(old)]
 
-    def _settle_jobs(
-        self, moving: list[tuple[Job, bytes]], entries: dict[bytes, Entry], now_ns: int
-    ) -> None:
+    def _settle_jobs(self, moving: list[tuple[Job, bytes]], entries: dict[bytes, Entry], now_ns: int) -> None:
         """Move the jobs to their new paths; one whose path is no job's ends, its entries are taken up."""
         staying = []
         leaving = {job.path for job, _ in moving}
@@ -282,9 +278,7 @@ class Recorder:
         self._jobs.move_all(staying, now_ns)
 
     def _jobs_below(self, path: bytes) -> list[Job]:
-        return [
-            job for job in self._jobs.live() if job.path == path or job.path.startswith(path + b"/")
-        ]
+        return [job for job in self._jobs.live() if job.path == path or job.path.startswith(path + b"/")]
 
     def _take_in(self, top: bytes, entries: dict[bytes, Entry]) -> None:
         """Record what lies at and below *top*, which was just put there, where that is in a job."""

@@ -149,10 +149,7 @@ class Tree:
         lazy = self._directories.lazy_names(path)
         if node.is_lazy:
             return {}, lazy
-        real = {
-            os.fsencode(entry.name): None
-            for entry in syscalls.list_directory(self._handles.open(path))
-        }
+        real = {os.fsencode(entry.name): None for entry in syscalls.list_directory(self._handles.open(path))}
         if node is self.nodes.root:
             real.pop(STATE_DIRECTORY, None)
         return real, lazy - real.keys()

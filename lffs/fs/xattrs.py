@@ -225,9 +225,7 @@ _JOB_ATTRIBUTES = {
     "status": _JobAttribute(
         lambda xattrs, job: job.status.value, LffsXattrs.set_status, LffsXattrs.reset_status
     ),
-    "job_type": _JobAttribute(
-        lambda xattrs, job: job.type.value, LffsXattrs.set_type, LffsXattrs.reset_type
-    ),
+    "job_type": _JobAttribute(lambda xattrs, job: job.type.value, LffsXattrs.set_type, LffsXattrs.reset_type),
     "retention_hours": _JobAttribute(
         lambda xattrs, job: _hours_text(xattrs.retention(job)),
         LffsXattrs.set_retention,
@@ -273,5 +271,3 @@ def _parse_hours(value: bytes) -> float:
 def _hours_text(hours: float) -> str:
     """Return the number in full: what is read can be set again."""
     return str(int(hours)) if hours == int(hours) else repr(hours)
-
-

@@ -108,9 +108,7 @@ _WORDS: dict[str, dict[str, Iterable[str]]] = {
     "removals": _ENTRY_WORDS,
 }
 
-_ENTRY_COLUMNS = (
-    "job, path, kind, type, size, created_ns, uid, gid, pid, command, inode, birth_ns, origin"
-)
+_ENTRY_COLUMNS = "job, path, kind, type, size, created_ns, uid, gid, pid, command, inode, birth_ns, origin"
 # From when on a hidden file's retention is over; its values: see trash_hidden_by.
 _DUE_NS = (
     "MAX(hidden_ns, CASE reason WHEN 'unlinked' THEN ? ELSE 0 END)"
@@ -368,9 +366,7 @@ class Store:
     def entries(self, job: int, below: bytes = b"") -> list[Entry]:
         """Return the job's entries in the order of their paths; with *below*, that directory's."""
         if not below:
-            rows = self._rows(
-                f"SELECT {_ENTRY_COLUMNS} FROM entries WHERE job=? ORDER BY path", (job,)
-            )
+            rows = self._rows(f"SELECT {_ENTRY_COLUMNS} FROM entries WHERE job=? ORDER BY path", (job,))
         else:  # "/" and its successor "0" bound everything below the directory
             rows = self._rows(
                 f"SELECT {_ENTRY_COLUMNS} FROM entries WHERE job=? AND path>? AND path<? ORDER BY path",
@@ -408,9 +404,7 @@ class Store:
         """Remember *mark* for the inode; an empty one forgets it."""
         self.said_changed = True
         if mark == NO_MARK:
-            self._write(
-                "DELETE FROM marks WHERE inode=? AND birth_ns=?", (identity.inode, identity.birth_ns)
-            )
+            self._write("DELETE FROM marks WHERE inode=? AND birth_ns=?", (identity.inode, identity.birth_ns))
             self._marks.pop(identity, None)
             return
         self._write(
@@ -546,8 +540,7 @@ class Store:
     ) -> int | None:
         """Return when the retention of the job's next hidden file is over, after *after_ns*."""
         row = self._one(
-            f"SELECT MIN(due) FROM (SELECT {_DUE_NS} AS due FROM trash WHERE held=0 AND job=?)"
-            " WHERE due > ?",
+            f"SELECT MIN(due) FROM (SELECT {_DUE_NS} AS due FROM trash WHERE held=0 AND job=?) WHERE due > ?",
             (unlinked_since_ns, retention_hours, job, after_ns),
         )
         return None if row[0] is None else int(row[0])
@@ -795,4 +788,3 @@ def _pack(xattrs: dict[str, bytes]) -> str:
 
 def _unpack(text: str) -> dict[str, bytes]:
     return {name: base64.b64decode(value) for name, value in json.loads(text).items()}
-

@@ -225,9 +225,7 @@ class PyfuseTransport(pyfuse3.Operations):
         caller = _caller(ctx)
         with _as_errno:
             return _entry(
-                await self._with_room(
-                    lambda: self._fs.mknod(parent_inode, name, mode, rdev, caller)
-                )
+                await self._with_room(lambda: self._fs.mknod(parent_inode, name, mode, rdev, caller))
             )
 
     async def mkdir(
@@ -236,9 +234,7 @@ class PyfuseTransport(pyfuse3.Operations):
         self.requests["mkdir"] += 1
         caller = _caller(ctx)
         with _as_errno:
-            return _entry(
-                await self._with_room(lambda: self._fs.mkdir(parent_inode, name, mode, caller))
-            )
+            return _entry(await self._with_room(lambda: self._fs.mkdir(parent_inode, name, mode, caller)))
 
     async def symlink(
         self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
@@ -246,9 +242,7 @@ class PyfuseTransport(pyfuse3.Operations):
         self.requests["symlink"] += 1
         caller = _caller(ctx)
         with _as_errno:
-            return _entry(
-                await self._with_room(lambda: self._fs.symlink(parent_inode, name, target, caller))
-            )
+            return _entry(await self._with_room(lambda: self._fs.symlink(parent_inode, name, target, caller)))
 
     async def link(
         self, inode: int, new_parent_inode: int, new_name: bytes, ctx: pyfuse3.RequestContext
@@ -257,9 +251,7 @@ class PyfuseTransport(pyfuse3.Operations):
         caller = _caller(ctx)
         with _as_errno:
             return _entry(
-                await self._with_room(
-                    lambda: self._fs.link(inode, new_parent_inode, new_name, caller)
-                )
+                await self._with_room(lambda: self._fs.link(inode, new_parent_inode, new_name, caller))
             )
 
     async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
@@ -284,9 +276,7 @@ class PyfuseTransport(pyfuse3.Operations):
         self.requests["rename"] += 1
         with _as_errno:
             await self._with_room(
-                lambda: self._fs.rename(
-                    parent_inode_old, name_old, parent_inode_new, name_new, flags
-                )
+                lambda: self._fs.rename(parent_inode_old, name_old, parent_inode_new, name_new, flags)
             )
 
     # -- files --------------------------------------------------------------------------------
@@ -349,9 +339,7 @@ class PyfuseTransport(pyfuse3.Operations):
         self.requests["readdirplus"] += 1
         with _as_errno:
             for name, answered, position, number in self._fs.readdir(fh, start_id):
-                if not pyfuse3.readdir_reply(
-                    token, pyfuse3.FileNameT(name), _entry(answered), position
-                ):
+                if not pyfuse3.readdir_reply(token, pyfuse3.FileNameT(name), _entry(answered), position):
                     self._fs.forget(number, 0)  # looked at for nothing: nobody refers to it
                     return
                 if number:
@@ -379,15 +367,11 @@ class PyfuseTransport(pyfuse3.Operations):
         with _as_errno:
             return self._fs.listxattr(inode)
 
-    async def setxattr(
-        self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext
-    ) -> None:
+    async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
         self.requests["setxattr"] += 1
         caller = _caller(ctx)
         with _as_errno:
-            await self._settle(
-                await self._with_room(lambda: self._fs.setxattr(inode, name, value, caller))
-            )
+            await self._settle(await self._with_room(lambda: self._fs.setxattr(inode, name, value, caller)))
 
     async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         self.requests["removexattr"] += 1
