@@ -199,7 +199,7 @@ class Mounted:
 
     def in_backing(self) -> set[str]:
         """Return what lies in the backing store, lffs's own directory left out."""
-        return tree(self.backing) - {path for path in tree(self.backing) if path.split("/")[0] == ".lffs"}
+        return {path for path in tree(self.backing) if path.split("/")[0] != ".lffs"}
 
     def in_trash(self) -> set[str]:
         """Return the hidden files below the trash, without the jobs' numbers."""

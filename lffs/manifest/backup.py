@@ -136,7 +136,7 @@ class Backups:
     def _write_said(self, beyond: int = 0) -> None:
         with self._complaining(SAID_NAME):
             # The number is committed first: killed in between, the store is the newer one, as it is.
-            number = self._store.advance_sequence(beyond)
+            number = self._store.advance_sequence(beyond, has_said=self._keep > 0)
             if self._keep:
                 write_said(self._directory, what_is_said(self._store, self._pins(), number))
             self._store.said_changed = False

@@ -20,7 +20,8 @@ What comes of that, a store of a moment ago beside a disk of now, must cost nobo
   removed job of the trash directory's number (lffs.cleanup.unrecorded).
 
 The same goes for a store that is sound and yet too old: its log was lost, or somebody put an old file
-back.  Its sequence number shows it: backups and said.json have theirs.
+back.  Its sequence number shows it: backups and said.json have theirs.  After an unclean end without a
+said.json nothing shows it: then the store is believed, and otherwise treated as an old one.
 """
 
 import contextlib
@@ -71,13 +72,14 @@ class Condition(enum.Enum):
 
     NEW = enum.auto()  # there was never another
     CURRENT = enum.auto()  # as its last user left it, cleanly or not
+    UNSURE = enum.auto()  # sound, and perhaps older than the disk: what would show it is lost
     OUTDATED = enum.auto()  # sound, but older than the disk
     REBUILT = enum.auto()  # begun anew in place of one that was lost
 
     @property
     def is_recovered(self) -> bool:
-        """Whether the disk holds what lffs saw being made and this store does not know."""
-        return self in (Condition.OUTDATED, Condition.REBUILT)
+        """Whether the disk may hold what lffs saw being made and this store does not know."""
+        return self in (Condition.UNSURE, Condition.OUTDATED, Condition.REBUILT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,18 +145,19 @@ def bring_up_to_date(opened: OpenedStore, state: Path, now_ns: int) -> None:
         _take_over_said(store, said, now_ns)
     elif opened.condition is Condition.REBUILT:
         _take_over_exports(store, exported_jobs(state / "manifests"), now_ns)
-    else:
+    elif opened.condition is Condition.OUTDATED:
         log.error(
             "what was said of jobs and files since the backup is lost too: nothing that %s knows is"
             " hidden or deleted by itself any more",
             store.path,
         )
         store.distrust()
+    is_known = said is not None or opened.condition is Condition.UNSURE
     for job in store.jobs():
         if job.status is JobStatus.CLEANING_UP:
             job.status = JobStatus.COMPLETED
             store.update_job(job)
-        if said is None and job.status is not JobStatus.RUNNING and _has_unlinked(store, job):
+        if not is_known and job.status is not JobStatus.RUNNING and _has_unlinked(store, job):
             log.warning("job %s: its status is unknown; running keeps what is hidden of it", job.id)
             job.status, job.status_since_ns = JobStatus.RUNNING, now_ns
             store.update_job(job)
@@ -252,6 +255,12 @@ def _how_old(store: Store, said: Said | None) -> Condition:
     if store.lost_its_log():
         log.error("manifest store %s lost its write-ahead log, and its last records with it", store.path)
         return Condition.OUTDATED
+    if said is None and store.misses_said():
+        log.warning(
+            "manifest store %s: without said.json nothing shows that no record was lost with the unclean end",
+            store.path,
+        )
+        return Condition.UNSURE
     return Condition.CURRENT
 
 

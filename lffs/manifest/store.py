@@ -55,6 +55,7 @@ _CLEAN_END = "clean_end"
 _CLOSED = "closed"  # 0 while it is in use: then there is a log beside it
 _TOLD = "told"  # 1 while it knows only what programs tell it: nothing is mounted
 _SEQUENCE = "sequence"
+_HAS_SAID = "has_said"  # that said.json is written with each sequence
 _RESTORING = "restoring "
 
 _SCHEMA = """
@@ -250,13 +251,21 @@ class Store:
             _, frames, _ = self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         return bool(self._meta(_CLOSED) == 0 and frames <= 0)
 
+    def misses_said(self) -> bool:
+        """Tell whether, without a said.json, nothing shows that this store lost none of its last records."""
+        return bool(self._meta(_HAS_SAID)) and not self._meta(_CLEAN_END)
+
     def sequence(self) -> int:
         """Return the number of the last backup, or save of what people said, that this store knows of."""
         return int(self._meta(_SEQUENCE) or 0)
 
-    def advance_sequence(self, beyond: int = 0) -> int:
-        """Commit, with the next number, one above *beyond* too; return it."""
+    def advance_sequence(self, beyond: int = 0, *, has_said: bool = True) -> int:
+        """Commit, with the next number, one above *beyond* too; return it.
+
+        *has_said* says that said.json is written with it, so that without the file something is amiss.
+        """
         number = max(self.sequence(), beyond) + 1
+        self._set_meta(_HAS_SAID, int(has_said))
         self._set_meta(_SEQUENCE, number)
         self.commit()
         return number

@@ -5,6 +5,7 @@ from hypothesis import given
 
 from tests.harness import Mounted
 from tests.properties.pipelines import (
+    IN_CORE_TOO_OFTEN,
     IN_MEMORY_OFTEN,
     MOUNTED,
     InMount,
@@ -36,7 +37,7 @@ def check(site: Site, pipeline: Pipeline) -> None:
     assert site.status() == ("cleaned" if pipeline.temporary else "completed")
 
 
-@IN_MEMORY_OFTEN
+@IN_CORE_TOO_OFTEN
 @given(pipeline=pipelines())
 def test_after_success_only_what_people_want_is_there(pipeline: Pipeline) -> None:
     with core() as site:

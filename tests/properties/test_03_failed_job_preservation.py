@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from tests.harness import Mounted
 from tests.properties.pipelines import (
+    IN_CORE_TOO_OFTEN,
     IN_MEMORY_OFTEN,
     MOUNTED,
     InMount,
@@ -42,7 +43,7 @@ def check(site: Site, pipeline: Pipeline, course: list[tuple[str, int]]) -> None
     assert site.recorded() == pipeline.by_type()
 
 
-@IN_MEMORY_OFTEN
+@IN_CORE_TOO_OFTEN
 @given(pipeline=pipelines(max_files=5), course=courses)
 def test_a_failed_job_has_all_that_it_wrote(pipeline: Pipeline, course: list[tuple[str, int]]) -> None:
     with core() as site:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.harness import Mounted
 from tests.properties.pipelines import (
+    IN_CORE_TOO_OFTEN,
     IN_MEMORY_OFTEN,
     MOUNTED,
     File,
@@ -75,7 +76,7 @@ def check(site: Site, job_type: str, steps: list[Step]) -> None:
     site.soon(lambda: json.loads(exported.read_text())["status"] == site.status(), "the export follows")
 
 
-@IN_MEMORY_OFTEN
+@IN_CORE_TOO_OFTEN
 @given(course=courses())
 def test_the_manifest_is_what_the_pipeline_made(course: tuple[str, list[Step]]) -> None:
     with core() as site:

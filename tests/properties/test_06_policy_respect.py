@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tests.harness import Mounted
 from tests.properties.pipelines import (
+    IN_CORE_TOO,
     IN_MEMORY,
     MOUNTED,
     TEMPORARY,
@@ -68,7 +69,7 @@ def check(site: Site, pipeline: Pipeline, policy: Policy) -> None:
     assert only_files(site.view()) == only_files(site.on_disk()) == kept
 
 
-@IN_MEMORY
+@IN_CORE_TOO
 @given(pipeline=pipelines(), policy=policies)
 def test_a_completed_job_is_cleaned_as_the_policy_says(pipeline: Pipeline, policy: Policy) -> None:
     with core() as site:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tests.harness import Mounted
 from tests.properties.pipelines import (
+    IN_CORE_TOO,
     IN_MEMORY,
     MOUNTED,
     InMount,
@@ -65,7 +66,7 @@ statuses = st.sampled_from(["running", "completed", "failed"])
 patterns = st.sampled_from(sorted(PATTERNS))
 
 
-@IN_MEMORY
+@IN_CORE_TOO
 @given(pipeline=pipelines(), policy=policies, status=statuses, pattern=patterns)
 def test_a_dry_run_is_what_the_real_run_does(
     pipeline: Pipeline, policy: Policy, status: str, pattern: str

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tests.harness import Mounted
 from tests.properties.pipelines import (
+    IN_CORE_TOO,
     IN_MEMORY,
     MOUNTED,
     InMount,
@@ -59,7 +60,7 @@ def check(site: Site, pipeline: Pipeline, chosen: set[int], *, by_hand: bool) ->
     site.admin.verify(True)
 
 
-@IN_MEMORY
+@IN_CORE_TOO
 @given(pipeline=pipelines(min_files=1), chosen=choices, by_hand=st.booleans())
 def test_what_can_not_go_is_told_and_the_rest_goes(
     pipeline: Pipeline, chosen: set[int], by_hand: bool

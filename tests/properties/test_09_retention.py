@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tests.harness import Mounted
 from tests.properties.pipelines import (
+    IN_CORE_TOO_OFTEN,
     IN_MEMORY_OFTEN,
     MOUNTED,
     InMount,
@@ -93,7 +94,7 @@ forwards = st.sampled_from([1, 6, 11, 12, 23, 24, 25])
 either_way = st.one_of(forwards, forwards, st.integers(-10, 30))
 
 
-@IN_MEMORY_OFTEN
+@IN_CORE_TOO_OFTEN
 @given(todo=steps(either_way))
 def test_nothing_is_deleted_before_its_retention_is_over(todo: list[Step]) -> None:
     with core() as site:
