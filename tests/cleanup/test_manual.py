@@ -13,7 +13,7 @@ from lffs.cleanup.manual import Candidate, CleanPlan, NoView, Selection, carry_o
 from lffs.errors import CleanRefusedError
 from lffs.manifest.records import Job, Mark
 from lffs.model import TEMPORARY_TYPES, EntryOrigin, FileType, JobStatus
-from tests.stores import NOW_NS, make_entry, make_identity, make_job, make_settings, opened, tree
+from tests.stores import NOW_NS, Client, make_entry, make_identity, make_job, make_settings, opened, tree
 
 
 def candidate(path: str = "a.tmp", **changes: Any) -> Candidate:
@@ -165,6 +165,21 @@ def test_a_file_that_was_replaced_after_the_plan_stays_and_is_reported(tmp_path:
         assert removed == ["job/b.tmp"]
         assert [path for path, _ in failed] == ["job/a.tmp"]
         assert (backing.path / "job" / "a.tmp").read_text() == "precious"
+
+
+def test_a_file_that_another_was_renamed_over_after_the_plan_stays_and_the_rest_goes(tmp_path: Path) -> None:
+    """The record is of the new file by then: it is the plan that is old."""
+    with opened(tmp_path / "b") as backing:
+        client = Client(backing)
+        client.mkdir("job")
+        for name in ("a.tmp", "b.tmp"):
+            client.write(f"job/{name}")
+        plan = plan_clean(backing.candidates(), Selection(job=1))
+        client.write("job/new.txt", b"precious")
+        client.rename("job/new.txt", "job/a.tmp")
+        removed, failed = clean(backing, plan)
+        assert (removed, failed) == (["job/b.tmp"], [("job/a.tmp", "it changed since it was planned")])
+        assert client.read("job/a.tmp") == b"precious"
 
 
 def test_a_file_pinned_after_the_plan_stays_and_is_reported(tmp_path: Path) -> None:
