@@ -52,16 +52,17 @@ log = logging.getLogger(__name__)
 STORE_NAME = "manifest.db"
 DAMAGED_NAME = "damaged"  # in the state directory: what was set aside
 _KEEP_DAMAGED = 3
+_HIGHEST_VERSION = 1_000_000  # beyond it a version is a flipped bit
 _PARTS = ("", "-wal", "-shm", SEAL_ENDING)
 
-# What SQLite says when it could not look, which says nothing about the file.
+# What SQLite says when it could not look, which says nothing about the file.  SQLITE_READONLY is none of
+# them: what lffs may not write is an OSError before, so it comes of what the file says of itself.
 _NO_DAMAGE = frozenset(
     {
         sqlite3.SQLITE_BUSY,
         sqlite3.SQLITE_LOCKED,
         sqlite3.SQLITE_NOMEM,
         sqlite3.SQLITE_PERM,
-        sqlite3.SQLITE_READONLY,
         sqlite3.SQLITE_AUTH,
     }
 )
@@ -245,7 +246,7 @@ def _is_newer(path: Path) -> bool:
                 version: int = database.execute("PRAGMA user_version").fetchone()[0]
         except sqlite3.Error:
             return False
-        return version > VERSION
+        return VERSION < version <= _HIGHEST_VERSION
 
 
 def _how_old(store: Store, said: Said | None) -> Condition:

@@ -612,6 +612,8 @@ class Store:
         """
         with _as_store_error(self.path):
             found = [row[0] for row in self._db.execute("PRAGMA quick_check(5)") if row[0] != "ok"]
+            # A flipped bit in the header has SQLite only read the file; BEGIN does not fail for that.
+            self._db.execute("DELETE FROM meta WHERE key IS NULL")
             if not found:
                 found = [problem for table in _WORDS for problem in self._problems_in(table)]
         if not found:

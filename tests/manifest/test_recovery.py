@@ -474,6 +474,14 @@ def test_a_flipped_bit_makes_no_store_newer(whole: Scene, offset: int) -> None:
         assert look(whole.path, backing).status == whole.truth.status
 
 
+def test_a_store_that_says_that_it_is_only_to_be_read_is_damaged(whole: Scene) -> None:
+    """One bit of the header (the write version, 1.3 of SQLite's file format); SQLite finds no fault."""
+    flip(whole.state / "manifest.db", 18 * 8)
+    (whole.state / "manifest.db.seal").unlink(missing_ok=True)
+    with whole.reopened() as backing:
+        assert look(whole.path, backing).status == whole.truth.status
+
+
 def test_what_was_changed_in_a_closed_store_is_no_ground_to_delete(whole: Scene) -> None:
     """A bit that flips in a time is in order for SQLite, and would cost a file.
 
