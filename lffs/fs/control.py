@@ -45,6 +45,10 @@ class _Directory:
     children: Callable[[], dict[bytes, "_Item"]]
     like: Callable[[], Stat | None] = lambda: None  # whose mode and owner it takes
 
+    def child(self, name: bytes) -> "_Item | None":
+        """Return one entry, or None."""
+        return self.children().get(name)
+
     def status(self) -> Stat:
         like = self.like()
         mode = _READ_ONLY if like is None else like.mode & _READ_ONLY
@@ -99,6 +103,14 @@ class _Hidden:
         xattrs = syscalls.all_xattrs(self.backing.trash.open(directory), name)
         return "system.posix_acl_access" in xattrs
 
+    def child(self, name: bytes) -> "_Item | None":
+        """Return one entry: asked for each name of a listing, so it must not make the listing anew."""
+        try:
+            is_there = syscalls.exists(self.backing.trash.open(self.path), name)
+        except NotADirectoryError:
+            return None
+        return _Hidden(self.backing, join(self.path, name)) if is_there else None
+
     def children(self) -> dict[bytes, _Item]:
         descriptor = self.backing.trash.open(self.path)
         names = [os.fsencode(entry.name) for entry in syscalls.list_directory(descriptor)]
@@ -144,8 +156,7 @@ class ControlTree:
         """Return what is at a path below ``.lffs``.  Raises FileNotFoundError."""
         item: _Item = self._top()
         for name in path.split(b"/") if path else []:
-            children = getattr(item, "children", None)
-            below = children().get(name) if children is not None else None
+            below = item.child(name) if isinstance(item, _Directory | _Hidden) else None
             if below is None:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fsdecode(name))
             item = below

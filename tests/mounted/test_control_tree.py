@@ -445,3 +445,15 @@ def test_another_user_reads_what_is_public_and_writes_nothing(shared: Mounted, j
         ]
 
     assert all(as_user(BOB, STAFF, look, control(shared)))
+
+
+def test_a_listing_of_the_trash_costs_the_same_for_each_name(shared: Mounted) -> None:
+    """It was made anew for each of its names: minutes for some thousand hidden files."""
+    job = shared.path / "many-hidden"
+    job.mkdir()
+    for number in range(1500):
+        (job / f"temp_{number}.wav").touch()
+    shared.set_status("many-hidden", "completed")
+    trash = shared.path / ".lffs" / "trash" / "many-hidden"
+    with os.scandir(trash) as entries:
+        assert sum(os.lstat(entry.path).st_size == 0 for entry in entries) == 1500
