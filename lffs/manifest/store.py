@@ -481,22 +481,11 @@ class Store:
 
     def trash(self, job: int | None = None) -> list[TrashEntry]:
         """Return the hidden files, of one job or of all, the longest hidden first."""
-        where, values = ("WHERE job=?", (job,)) if job is not None else ("", ())
-        rows = self._rows(
-            f"SELECT {_ENTRY_COLUMNS}, number, name, reason, hidden_ns, retention_hours, held"
-            f" FROM trash {where} ORDER BY hidden_ns, number",
-            values,
-        )
-        return self._decoded(_trash_entry, rows)
+        return self._trash_rows("WHERE job=?", (job,)) if job is not None else self._trash_rows("", ())
 
     def trash_at(self, job: int, path: bytes) -> list[TrashEntry]:
         """Return the hidden files that had this path, the longest hidden first."""
-        rows = self._rows(
-            f"SELECT {_ENTRY_COLUMNS}, number, name, reason, hidden_ns, retention_hours, held"
-            " FROM trash WHERE job=? AND path=? ORDER BY hidden_ns, number",
-            (job, path),
-        )
-        return self._decoded(_trash_entry, rows)
+        return self._trash_rows("WHERE job=? AND path=?", (job, path))
 
     def trash_named(self, job: int, name: bytes) -> TrashEntry | None:
         """Return the hidden file that the job's trash has at *name*."""
@@ -555,14 +544,12 @@ class Store:
         return None if row[0] is None else int(row[0])
 
     def _trash_rows(self, where: str, values: tuple[Any, ...]) -> list[TrashEntry]:
-        return [
-            _trash_entry(row)
-            for row in self._rows(
-                f"SELECT {_ENTRY_COLUMNS}, number, name, reason, hidden_ns, retention_hours, held"
-                f" FROM trash {where} ORDER BY hidden_ns, number",
-                values,
-            )
-        ]
+        rows = self._rows(
+            f"SELECT {_ENTRY_COLUMNS}, number, name, reason, hidden_ns, retention_hours, held"
+            f" FROM trash {where} ORDER BY hidden_ns, number",
+            values,
+        )
+        return self._decoded(_trash_entry, rows)
 
     def update_trash(self, hidden: TrashEntry) -> None:
         """Write what changes while a file is hidden: its name, since when, its size, if held."""

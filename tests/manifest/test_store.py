@@ -1,11 +1,12 @@
 """Rows come back as they went in; a kill loses no commit, a full disk or a newer store costs nothing."""
 
+import contextlib
 import dataclasses
 import os
 import shutil
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -403,3 +404,35 @@ def test_an_empty_file_is_a_store_that_was_never_begun(tmp_path: Path) -> None:
     assert store.is_new
     store.add_entry(make_entry())
     store.close(clean=True)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda store, entry: store.trash(),
+        lambda store, entry: store.trash_at(entry.job, entry.path),
+        lambda store, entry: store.trash_named(entry.job, b"hidden"),
+        lambda store, entry: store.trash_of(entry.identity),
+        lambda store, entry: store.held_trash(),
+        lambda store, entry: store.trash_hidden_by(entry.job, 2 * NOW_NS, 0, 0),
+    ],
+)
+def test_a_hidden_file_whose_row_says_nonsense_is_damage_however_it_is_asked_for(
+    tmp_path: Path, ask: Callable[[Store, Entry], object]
+) -> None:
+    """A word that no enum has was a ValueError to some of these: unexpected, and nothing recovered."""
+    place = tmp_path / "manifest.db"
+    entry = make_entry()
+    for held in (True, False):
+        store = Store(place)
+        store.add_trash(entry, b"hidden", HideReason.STATUS, NOW_NS, 0, held)
+        store.close(clean=True)
+    with contextlib.closing(sqlite3.connect(place)) as database, database:
+        database.execute("UPDATE trash SET kind = 'nonsense'")
+    store = Store(place)
+    try:
+        with pytest.raises(StoreError):
+            ask(store, entry)
+        assert store.is_damaged
+    finally:
+        store.close(clean=False)
